@@ -7,8 +7,8 @@
 // Every admin write is one transaction: it locks the revision row, changes the
 // tables, adds its audit row and its change rows, and bumps the revision with a
 // new random tag. Locking the row makes revision order the commit order. Every
-// read that a cache keeps returns the revision that was read in the same
-// snapshot as its rows.
+// read that a cache keeps returns the revision (number and tag) that was read in
+// the same snapshot as its rows.
 package store
 
 import (
@@ -150,21 +150,21 @@ type Head struct {
 // TenantRoles is a tenant's role table as at Revision.
 type TenantRoles struct {
 	Tenant   TenantID
-	Revision int64
+	Revision Revision
 	Roles    []policy.RoleSpec
 }
 
 // GrantRow is a principal's memberships as at Revision. No membership is an
 // empty Grant, not an error.
 type GrantRow struct {
-	Revision int64
+	Revision Revision
 	Grant    policy.Grant
 }
 
 // KeyRow is a client key as at Revision; Key is nil where no such key is live or
 // was ever known. A revoked or expired key is returned as it is.
 type KeyRow struct {
-	Revision int64
+	Revision Revision
 	Key      *ClientKey
 }
 
