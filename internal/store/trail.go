@@ -1,0 +1,175 @@
+package store
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"portcullis/policy"
+)
+
+// String returns the outcome's word in the audit: "done", "unchanged" or
+// "missing"; "" for a number outside the list.
+func (o Outcome) String() string {
+	switch o {
+	case OutcomeDone:
+		return "done"
+	case OutcomeUnchanged:
+		return "unchanged"
+	case OutcomeMissing:
+		return "missing"
+	}
+	return ""
+}
+
+// Written is what one write did: the part of its audit row that does not depend
+// on who made it, and the changes that readers must hear of. Both stores build
+// their audit rows from it, so that a trail reads the same in either.
+type Written struct {
+	Outcome  Outcome
+	Tenant   TenantID
+	Action   Action
+	Resource string
+	User     string         // see AuditUser; "" where it is about no principal
+	Before   any            // encoded as JSON; nil where there was nothing
+	After    any            // encoded as JSON; nil where there is nothing
+	Details  map[string]any // nil for none
+	Changes  ChangeSet
+}
+
+// Entry is the audit row of a write at revision. Removing a link from a role
+// that is absent counts as a success, as the API answers it.
+func (w *Written) Entry(by Actor, at time.Time, revision int64) (AuditEntry, error) {
+	details := w.Details
+	if by.Tenant != 0 && by.Tenant != w.Tenant {
+		// An operator's hand in another tenant: "client:ci" alone would name the
+		// wrong client.
+		details = make(map[string]any, len(w.Details)+1)
+		for k, v := range w.Details {
+			details[k] = v
+		}
+		details["actor_tenant"] = int64(by.Tenant)
+	}
+	before, err := auditJSON(w.Before)
+	if err != nil {
+		return AuditEntry{}, fmt.Errorf("encode what was before: %w", err)
+	}
+	after, err := auditJSON(w.After)
+	if err != nil {
+		return AuditEntry{}, fmt.Errorf("encode what is after: %w", err)
+	}
+	var text string
+	if len(details) > 0 {
+		if text, err = auditJSON(details); err != nil {
+			return AuditEntry{}, fmt.Errorf("encode the details: %w", err)
+		}
+	}
+	success := w.Outcome != OutcomeMissing
+	switch w.Action {
+	case ActionRemoveParent, ActionRemovePermission, ActionRemoveMembership:
+		success = true
+	}
+	return AuditEntry{
+		Time:      at,
+		Tenant:    w.Tenant,
+		Actor:     by.Name,
+		User:      w.User,
+		Action:    w.Action,
+		Resource:  w.Resource,
+		Before:    before,
+		After:     after,
+		Details:   text,
+		Outcome:   w.Outcome.String(),
+		Success:   success,
+		Address:   by.Address,
+		UserAgent: by.UserAgent,
+		RequestID: by.RequestID,
+		Revision:  revision,
+	}, nil
+}
+
+func auditJSON(v any) (string, error) {
+	if v == nil {
+		return "", nil
+	}
+	text, err := json.Marshal(v)
+	return string(text), err
+}
+
+// AuditUser is a principal in the audit's User column: a user's id as it is,
+// any other principal with its kind before it. The kind is in Details too,
+// since a user may be named "client:ci".
+func AuditUser(kind policy.Kind, id string) string {
+	if kind == policy.KindUser {
+		return id
+	}
+	return kind.String() + ":" + id
+}
+
+// The audit's Resource of each kind of thing.
+
+// TenantResource is "tenant/NAME".
+func TenantResource(name string) string { return "tenant/" + name }
+
+// RoleResource is "role/ROLE".
+func RoleResource(role string) string { return "role/" + role }
+
+// ParentResource is "parent/ROLE/PARENT".
+func ParentResource(role, parent string) string { return "parent/" + role + "/" + parent }
+
+// PermissionResource is "permission/ROLE/PERMISSION".
+func PermissionResource(role, permission string) string {
+	return "permission/" + role + "/" + permission
+}
+
+// MembershipResource is "membership/ROLE": the principal stands in the User
+// column alone, where sealing reaches it.
+func MembershipResource(role string) string { return "membership/" + role }
+
+// ClientKeyResource is "client_key/NAME".
+func ClientKeyResource(name string) string { return "client_key/" + name }
+
+// What Before and After hold, by the kind of thing.
+type (
+	// TenantState is a tenant in the audit.
+	TenantState struct {
+		Admitted bool `json:"admitted"`
+	}
+	// RoleState is a role in the audit. The lists are filled on its deletion, when
+	// they go with it.
+	RoleState struct {
+		Description string   `json:"description"`
+		Permissions []string `json:"permissions,omitempty"`
+		Parents     []string `json:"parents,omitempty"`
+		Children    []string `json:"children,omitempty"`
+		Members     int64    `json:"members,omitempty"` // how many
+	}
+	// LinkState is a role's parent or permission in the audit: it is there.
+	LinkState struct {
+		Present bool `json:"present"`
+	}
+	// MembershipState is a membership in the audit.
+	MembershipState struct {
+		Expires *time.Time `json:"expires"` // nil is never
+	}
+	// ClientKeyState is one secret of a client in the audit.
+	ClientKeyState struct {
+		Prefix  string     `json:"prefix"`
+		Scopes  []Scope    `json:"scopes"`
+		Expires *time.Time `json:"expires"` // nil is never
+	}
+	// ClientState is all of a client's unrevoked secrets in the audit.
+	ClientState struct {
+		Keys        []ClientKeyState `json:"keys"`
+		Memberships int64            `json:"memberships"` // how many
+	}
+)
+
+// AuditTime is a time as the states above hold it: UTC, nil for zero.
+func AuditTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
