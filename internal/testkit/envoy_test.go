@@ -92,6 +92,7 @@ func TestChildDiesWithItsParent(t *testing.T) {
 			return
 		}
 		if time.Now().After(deadline) {
+			_, _ = orphan.send(t.Context(), "POST", "/quitquitquit")
 			t.Fatal("Envoy outlived the process that started it")
 		}
 	}
