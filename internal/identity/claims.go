@@ -1,0 +1,208 @@
+package identity
+
+import (
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"portcullis/policy"
+)
+
+// claims is what is used of a payload whose signature is ours. It meets
+// jwt.Claims, so that golang-jwt's validator judges the same values.
+type claims struct {
+	issuer    string
+	subject   string
+	audience  []string
+	id        string
+	tenant    string
+	kind      policy.Kind
+	expires   int64 // Unix nanoseconds, as the next two; these two are 0 where absent
+	notBefore int64
+	issuedAt  int64
+}
+
+// headerNames and claimNames are the names that are read. A name that differs
+// from one of them only by case is refused: the gate would overlook it, and a
+// parser behind the gate that ignores case would not.
+var (
+	headerNames = []string{"alg", "typ", "kid", "crit", "b64", "jwk", "jku", "x5u", "x5c", "x5t", "x5t#S256", "enc", "zip", "cty"}
+	claimNames  = []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "tenant", "kind", "typ", "at_hash", "c_hash", "cnf"}
+)
+
+// respelled returns the name that key differs from by case alone.
+func respelled(key string, names []string) (string, bool) {
+	for _, name := range names {
+		if key != name && strings.EqualFold(key, name) {
+			return name, true
+		}
+	}
+	return "", false
+}
+
+// acceptedType judges a header's `typ`, whose case does not matter (RFC 7515,
+// 4.1.9). An access token says at+jwt (RFC 9068), most others JWT.
+func acceptedType(typ string) bool {
+	switch strings.ToLower(typ) {
+	case "jwt", "at+jwt", "application/at+jwt":
+		return true
+	}
+	return false
+}
+
+// readClaims reads a payload and makes every check that needs neither the
+// configuration nor the clock.
+func readClaims(payload []byte) (*claims, *Refusal) {
+	members, err := readObject(payload)
+	if err != nil {
+		return nil, refuse("payload: " + err.Error())
+	}
+	c := &claims{tenant: defaultTenant, kind: policy.KindUser}
+	hasSubject, hasExpires := false, false
+	for _, m := range members {
+		ok := true
+		switch m.key {
+		case "iss":
+			c.issuer, ok = stringValue(m.value)
+		case "sub":
+			c.subject, ok = stringValue(m.value)
+			ok = ok && validSubject(c.subject)
+			hasSubject = true
+		case "aud":
+			c.audience, ok = readAudience(m.value)
+		case "jti":
+			c.id, ok = stringValue(m.value)
+			ok = ok && len(c.id) <= maxTokenIDSize
+		case "exp":
+			c.expires, ok = numericDate(m.value)
+			hasExpires = true
+		case "nbf":
+			c.notBefore, ok = numericDate(m.value)
+		case "iat":
+			c.issuedAt, ok = numericDate(m.value)
+		case "tenant":
+			c.tenant, ok = stringValue(m.value)
+			ok = ok && validTenant(c.tenant)
+		case "kind":
+			var word string
+			if word, ok = stringValue(m.value); ok {
+				c.kind, ok = policy.ParseKind(word)
+			}
+		case "typ":
+			ok = accessType(m.value)
+		case "at_hash", "c_hash":
+			return nil, refuse("`" + m.key + "` marks an ID token")
+		case "cnf":
+			return nil, refuse("`cnf` binds the token to a key that the gate cannot see")
+		default:
+			if name, found := respelled(m.key, claimNames); found {
+				return nil, refuse("a claim is `" + name + "` in another case")
+			}
+		}
+		if !ok {
+			return nil, refuse("`" + m.key + "` has a wrong type or is out of range")
+		}
+	}
+	switch {
+	case !hasSubject:
+		return nil, refuse("`sub` is missing")
+	case !hasExpires:
+		return nil, refuse("`exp` is missing")
+	}
+	return c, nil
+}
+
+// accessType judges a payload's `typ`, which some issuers use to tell an ID or
+// refresh token from an access token.
+func accessType(value []byte) bool {
+	typ, ok := stringValue(value)
+	return ok && !strings.EqualFold(typ, "ID") && !strings.EqualFold(typ, "Refresh")
+}
+
+// validSubject holds a subject to 1 to 255 visible ASCII characters, so that it
+// can be copied to a header as it is.
+func validSubject(s string) bool {
+	if len(s) < 1 || len(s) > MaxSubjectSize {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// validTenant holds a tenant's name to 1 to 64 of [a-zA-Z0-9_.-].
+func validTenant(s string) bool {
+	if len(s) < 1 || len(s) > MaxTenantSize {
+		return false
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '.', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// readAudience reads `aud`: a string or an array of strings.
+func readAudience(value []byte) ([]string, bool) {
+	if one, ok := stringValue(value); ok {
+		return []string{one}, true
+	}
+	if value[0] != '[' {
+		return nil, false
+	}
+	var out []string
+	s := jsonScanner{text: value, pos: 1}
+	for s.space(); !s.take(']'); s.space() {
+		one, err := s.text8()
+		if err != nil {
+			return nil, false
+		}
+		out = append(out, one)
+		s.space()
+		s.take(',')
+	}
+	return out, true
+}
+
+// numericDate reads seconds since 1970, with or without a fraction, as Unix
+// nanoseconds. What is not above 0 or lies past 2261 is out of range, which
+// leaves room for any leeway.
+func numericDate(value []byte) (int64, bool) {
+	if whole, err := strconv.ParseInt(string(value), 10, 64); err == nil {
+		return whole * int64(time.Second), 0 < whole && whole <= maxNumericDate
+	}
+	if c := value[0]; c != '-' && (c < '0' || c > '9') {
+		return 0, false
+	}
+	seconds, err := strconv.ParseFloat(string(value), 64)
+	if err != nil || math.IsNaN(seconds) || seconds <= 0 || seconds > maxNumericDate {
+		return 0, false
+	}
+	whole, fraction := math.Modf(seconds)
+	return int64(whole)*int64(time.Second) + int64(fraction*1e9), true
+}
+
+// date turns one of our times into golang-jwt's.
+func date(ns int64) (*jwt.NumericDate, error) {
+	if ns == 0 {
+		return nil, nil
+	}
+	return &jwt.NumericDate{Time: time.Unix(0, ns)}, nil
+}
+
+// GetExpirationTime and the methods below are jwt.Claims.
+func (c *claims) GetExpirationTime() (*jwt.NumericDate, error) { return date(c.expires) }
+func (c *claims) GetIssuedAt() (*jwt.NumericDate, error)       { return date(c.issuedAt) }
+func (c *claims) GetNotBefore() (*jwt.NumericDate, error)      { return date(c.notBefore) }
+func (c *claims) GetIssuer() (string, error)                   { return c.issuer, nil }
+func (c *claims) GetSubject() (string, error)                  { return c.subject, nil }
+func (c *claims) GetAudience() (jwt.ClaimStrings, error)       { return c.audience, nil }

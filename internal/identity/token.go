@@ -1,0 +1,396 @@
+package identity
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"portcullis/policy"
+)
+
+// Bounds of what a token may hold, in bytes. docs/design/tokens.md says why.
+const (
+	MaxTokenSize    = 8 << 10
+	MaxSubjectSize  = 255
+	MaxTenantSize   = 64
+	maxHeaderSize   = 1 << 10 // decoded
+	maxKeyIDSize    = 256
+	maxTokenIDSize  = 256
+	MinSecretSize   = 32
+	DefaultLeeway   = 30 * time.Second
+	MaxLeeway       = 60 * time.Second
+	maxNumericDate  = 9_200_000_000 // seconds: the year 2261, in range of Unix nanoseconds
+	defaultTenant   = "default"
+	algorithmErrMsg = "algorithm %q: want HS256, HS384 or HS512"
+)
+
+// VerifierConfig configures a Verifier of our own tokens.
+type VerifierConfig struct {
+	// Secret is the HMAC key: 32 bytes at least, or empty, and then every token is
+	// refused. It is copied.
+	Secret []byte
+	// Algorithm is the one that verifies: HS256 (the default), HS384 or HS512.
+	Algorithm string
+	// Issuer and Audience, where set, are required of every token.
+	Issuer, Audience string
+	// Leeway is how far clocks may be apart: at most 60 s, 30 s where it is 0.
+	Leeway time.Duration
+	// Now is the clock; time.Now where it is nil.
+	Now func() time.Time
+}
+
+// Token is a verified token.
+type Token struct {
+	// Principal is of kind user unless the token's own `kind` claim says otherwise.
+	Principal policy.Principal
+	// Issuer, KeyID and ID are the `iss` and `jti` claims and the header's `kid`, ""
+	// where absent. They are text from outside: any Unicode, for comparing and for
+	// escaped logs only.
+	Issuer, KeyID, ID string
+	// Generation is the verifier's when it verified this token. A cached token of
+	// another generation is no longer verified.
+	Generation uint64
+	// IssuedAt, NotBefore and Expires are Unix nanoseconds; the first two are 0
+	// where absent.
+	IssuedAt, NotBefore, Expires int64
+
+	leeway int64 // nanoseconds
+}
+
+// Check judges the token's times again, as a cache must on each hit. now is in
+// Unix nanoseconds. It returns ReasonOK, ReasonExpired, or ReasonInvalidToken
+// for a token that is not valid yet.
+func (t *Token) Check(now int64) policy.Reason {
+	switch {
+	case now-t.leeway >= t.Expires:
+		return policy.ReasonExpired
+	case now+t.leeway < t.NotBefore, now+t.leeway < t.IssuedAt:
+		return policy.ReasonInvalidToken
+	}
+	return policy.ReasonOK
+}
+
+// Refusal is why a token was refused: a Reason for the caller, and for the
+// operator a text that holds nothing of the token but names of its fields.
+type Refusal struct {
+	Reason policy.Reason // ReasonInvalidToken or ReasonExpired
+	Detail string
+}
+
+// Error returns the reason and the detail.
+func (r *Refusal) Error() string { return r.Reason.String() + ": " + r.Detail }
+
+func refuse(detail string) *Refusal { return &Refusal{policy.ReasonInvalidToken, detail} }
+
+// Verifier verifies the tokens that are signed with AUTH_JWT_SECRET_KEY: our
+// own. It is safe for concurrent use and takes no lock.
+type Verifier struct {
+	state atomic.Pointer[verifierState]
+}
+
+// verifierState is one generation of a Verifier, immutable.
+type verifierState struct {
+	generation uint64
+	secret     []byte // empty: refuse everything
+	algorithm  string
+	issuer     string
+	audience   string
+	leeway     int64
+	now        func() time.Time
+	parser     *jwt.Parser
+	claims     *jwt.Validator
+}
+
+// NewVerifier returns a Verifier of generation 1. A secret of 1 to 31 bytes, an
+// algorithm that is not HMAC, or a leeway out of range is an error.
+func NewVerifier(cfg VerifierConfig) (*Verifier, error) {
+	state, err := newVerifierState(cfg)
+	if err != nil {
+		return nil, err
+	}
+	state.generation = 1
+	v := &Verifier{}
+	v.state.Store(state)
+	return v, nil
+}
+
+// Reload replaces the configuration and raises the generation, so that no token
+// that a cache holds counts as verified any more. On an error nothing changes.
+func (v *Verifier) Reload(cfg VerifierConfig) error {
+	state, err := newVerifierState(cfg)
+	if err != nil {
+		return err
+	}
+	for {
+		former := v.state.Load()
+		state.generation = former.generation + 1
+		if v.state.CompareAndSwap(former, state) {
+			return nil
+		}
+	}
+}
+
+// Generation identifies the secret and settings that verify now.
+func (v *Verifier) Generation() uint64 { return v.state.Load().generation }
+
+func newVerifierState(cfg VerifierConfig) (*verifierState, error) {
+	algorithm, err := hmacAlgorithm(cfg.Algorithm)
+	if err != nil {
+		return nil, err
+	}
+	if len(cfg.Secret) > 0 && len(cfg.Secret) < MinSecretSize {
+		return nil, fmt.Errorf("token secret has %d bytes: want %d at least", len(cfg.Secret), MinSecretSize)
+	}
+	if cfg.Leeway == 0 {
+		cfg.Leeway = DefaultLeeway
+	}
+	if cfg.Leeway < 0 || cfg.Leeway > MaxLeeway {
+		return nil, fmt.Errorf("token leeway %v: want 0 to %v", cfg.Leeway, MaxLeeway)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	options := []jwt.ParserOption{
+		jwt.WithStrictDecoding(),
+		jwt.WithValidMethods([]string{algorithm}),
+		// The claims are judged after the signature, by the validator below.
+		jwt.WithoutClaimsValidation(),
+		jwt.WithTimeFunc(cfg.Now),
+		jwt.WithLeeway(cfg.Leeway),
+		jwt.WithExpirationRequired(),
+		jwt.WithIssuedAt(),
+	}
+	if cfg.Issuer != "" {
+		options = append(options, jwt.WithIssuer(cfg.Issuer))
+	}
+	if cfg.Audience != "" {
+		options = append(options, jwt.WithAudience(cfg.Audience))
+	}
+	return &verifierState{
+		secret:    slices.Clone(cfg.Secret),
+		algorithm: algorithm,
+		issuer:    cfg.Issuer,
+		audience:  cfg.Audience,
+		leeway:    int64(cfg.Leeway),
+		now:       cfg.Now,
+		parser:    jwt.NewParser(options...),
+		claims:    jwt.NewValidator(options...),
+	}, nil
+}
+
+// hmacAlgorithm checks the name of an algorithm; "" is HS256.
+func hmacAlgorithm(name string) (string, error) {
+	switch name {
+	case "":
+		return "HS256", nil
+	case "HS256", "HS384", "HS512":
+		return name, nil
+	}
+	return "", fmt.Errorf(algorithmErrMsg, name)
+}
+
+// Verify verifies a token as it came after "Bearer ". It returns ReasonOK and
+// the token, or nil and ReasonExpired for a token that was good once, or nil and
+// ReasonInvalidToken.
+func (v *Verifier) Verify(token string) (*Token, policy.Reason) {
+	t, refusal := v.verify(token)
+	if refusal != nil {
+		return nil, refusal.Reason
+	}
+	return t, policy.ReasonOK
+}
+
+// Explain verifies a token and returns why it is refused, a *Refusal, or nil. It
+// is for people: the text is more than a caller from outside should learn.
+func (v *Verifier) Explain(token string) error {
+	if _, refusal := v.verify(token); refusal != nil {
+		return refusal
+	}
+	return nil
+}
+
+func (v *Verifier) verify(token string) (*Token, *Refusal) {
+	state := v.state.Load()
+	if len(state.secret) == 0 {
+		return nil, refuse("no secret is configured, so no token verifies")
+	}
+	header, refusal := readHeader(token, state.algorithm)
+	if refusal != nil {
+		return nil, refusal
+	}
+	payload, refusal := state.payload(token)
+	if refusal != nil {
+		return nil, refusal
+	}
+	claims, refusal := readClaims(payload)
+	if refusal != nil {
+		return nil, refusal
+	}
+	t := &Token{
+		Principal:  policy.Principal{Tenant: claims.tenant, Kind: claims.kind, ID: claims.subject},
+		Issuer:     claims.issuer,
+		KeyID:      header.keyID,
+		ID:         claims.id,
+		Generation: state.generation,
+		IssuedAt:   claims.issuedAt,
+		NotBefore:  claims.notBefore,
+		Expires:    claims.expires,
+		leeway:     state.leeway,
+	}
+	if refusal := state.judge(t, claims); refusal != nil {
+		return nil, refusal
+	}
+	return t, nil
+}
+
+// rawPayload keeps the payload's text through golang-jwt's parser.
+type rawPayload struct {
+	jwt.RegisteredClaims
+	text []byte
+}
+
+// UnmarshalJSON copies the text; nothing of it is read before the signature is.
+func (p *rawPayload) UnmarshalJSON(text []byte) error {
+	p.text = slices.Clone(text)
+	return nil
+}
+
+// payload has golang-jwt verify the signature, and returns what it covers.
+func (s *verifierState) payload(token string) ([]byte, *Refusal) {
+	var p rawPayload
+	_, err := s.parser.ParseWithClaims(token, &p, func(*jwt.Token) (any, error) { return s.secret, nil })
+	switch {
+	case err == nil:
+		return p.text, nil
+	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
+		return nil, refuse("the signature is not ours")
+	}
+	return nil, refuse("malformed")
+}
+
+// judge holds the claims against the configuration and the clock. The two
+// agree: golang-jwt's validator, and the checks that a cache repeats on each hit.
+func (s *verifierState) judge(t *Token, c *claims) *Refusal {
+	if s.issuer != "" && c.issuer != s.issuer {
+		return refuse("`iss` is not the configured issuer")
+	}
+	if s.audience != "" && !slices.Contains(c.audience, s.audience) {
+		return refuse("`aud` does not name the configured audience")
+	}
+	err := s.claims.Validate(c)
+	switch reason := t.Check(s.now().UnixNano()); {
+	case reason == policy.ReasonExpired:
+		return &Refusal{policy.ReasonExpired, "`exp` has passed"}
+	case reason != policy.ReasonOK:
+		return refuse("`nbf` or `iat` lies in the future")
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return &Refusal{policy.ReasonExpired, "`exp` has passed"}
+	case err != nil:
+		return refuse("the claims do not hold")
+	}
+	return nil
+}
+
+// tokenHeader is what is used of a JOSE header.
+type tokenHeader struct {
+	keyID string
+}
+
+// readHeader makes the checks that need no key: the token's size and shape, and
+// every parameter of the JOSE header.
+func readHeader(token, algorithm string) (tokenHeader, *Refusal) {
+	var h tokenHeader
+	if len(token) > MaxTokenSize {
+		return h, refuse("longer than 8 KiB")
+	}
+	segment, ok := headerSegment(token)
+	if !ok {
+		return h, refuse("not three segments of base64url without padding")
+	}
+	if base64.RawURLEncoding.DecodedLen(len(segment)) > maxHeaderSize {
+		return h, refuse("the header is longer than 1 KiB")
+	}
+	text, err := base64.RawURLEncoding.Strict().DecodeString(segment)
+	if err != nil {
+		return h, refuse("the header is not base64url")
+	}
+	members, err := readObject(text)
+	if err != nil {
+		return h, refuse("header: " + err.Error())
+	}
+	return headerParameters(members, algorithm)
+}
+
+// headerSegment returns the first of exactly three non-empty segments of
+// base64url characters. It looks at each byte once and splits nothing, so a
+// token of thousands of dots costs no more than any other (CVE-2025-30204).
+func headerSegment(token string) (string, bool) {
+	dots, header, start := 0, 0, 0
+	for i := range len(token) {
+		c := token[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
+		case c == '.':
+			if i == start || dots == 2 {
+				return "", false
+			}
+			if dots == 0 {
+				header = i
+			}
+			dots++
+			start = i + 1
+		default:
+			return "", false
+		}
+	}
+	return token[:header], dots == 2 && start < len(token)
+}
+
+// headerParameters judges the members of a JOSE header. Those that are not named
+// here mean nothing to us and, without `crit`, need not.
+func headerParameters(members []member, algorithm string) (tokenHeader, *Refusal) {
+	var h tokenHeader
+	hasAlgorithm := false
+	for _, m := range members {
+		switch m.key {
+		case "alg":
+			alg, ok := stringValue(m.value)
+			if !ok || alg != algorithm {
+				return h, refuse("`alg` is not the configured algorithm")
+			}
+			hasAlgorithm = true
+		case "typ":
+			typ, ok := stringValue(m.value)
+			if !ok || !acceptedType(typ) {
+				return h, refuse("`typ` is neither at+jwt nor JWT")
+			}
+		case "kid":
+			kid, ok := stringValue(m.value)
+			if !ok || len(kid) > maxKeyIDSize {
+				return h, refuse("`kid` is not a string of at most 256 bytes")
+			}
+			h.keyID = kid
+		case "crit":
+			return h, refuse("`crit` names extensions, and we have none")
+		case "b64":
+			return h, refuse("`b64` changes what is signed")
+		case "jwk", "jku", "x5u", "x5c", "x5t", "x5t#S256":
+			return h, refuse("`" + m.key + "` brings its own key")
+		case "enc", "zip", "cty":
+			return h, refuse("`" + m.key + "` is of encrypted or nested tokens")
+		default:
+			if name, ok := respelled(m.key, headerNames); ok {
+				return h, refuse("a header parameter is `" + name + "` in another case")
+			}
+		}
+	}
+	if !hasAlgorithm {
+		return h, refuse("`alg` is missing")
+	}
+	return h, nil
+}
