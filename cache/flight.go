@@ -1,0 +1,76 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// errOverloaded: so many different loads wait for the store that this one is shed.
+var errOverloaded = errors.New("too many loads wait for the store")
+
+// flights shares one store load among all who want the same value at once, and
+// bounds how many loads run. What a joiner gets was read for somebody else, and
+// maybe before a change that the joiner's snapshot holds: every joiner judges the
+// value for itself.
+type flights[K comparable, V any] struct {
+	load func(context.Context, K) (V, error)
+	gate chan struct{} // one token a running load; shared with the other kinds
+	time time.Duration // how long one load may take
+
+	mu sync.Mutex // guards m
+	m  map[K]*flight[V]
+}
+
+type flight[V any] struct {
+	done    chan struct{} // closed when value and err are set
+	value   V
+	err     error
+	history *history // the line that was current before the load began
+}
+
+// get joins the load of k that is under way, or starts one. It returns when the
+// value is there or ctx ends. A load goes on for the others when its starter
+// gives up. joined says that the load began before this call.
+func (f *flights[K, V]) get(ctx context.Context, k K, current func() *history) (fl *flight[V], joined bool, err error) {
+	f.mu.Lock()
+	fl, joined = f.m[k]
+	if !joined {
+		fl = &flight[V]{done: make(chan struct{}), history: current()}
+		f.m[k] = fl
+		f.mu.Unlock()
+		go f.run(k, fl)
+	} else {
+		f.mu.Unlock()
+	}
+	select {
+	case <-fl.done:
+		return fl, joined, fl.err
+	case <-ctx.Done():
+		return nil, joined, ctx.Err()
+	}
+}
+
+func (f *flights[K, V]) run(k K, fl *flight[V]) {
+	ctx, cancel := context.WithTimeout(context.Background(), f.time)
+	defer cancel()
+	defer func() {
+		f.mu.Lock()
+		delete(f.m, k)
+		f.mu.Unlock()
+		close(fl.done)
+	}()
+	select {
+	case f.gate <- struct{}{}:
+		defer func() { <-f.gate }()
+	case <-ctx.Done():
+		fl.err = errOverloaded
+		return
+	}
+	fl.value, fl.err = f.load(ctx, k)
+}
+
+func newFlights[K comparable, V any](load func(context.Context, K) (V, error), gate chan struct{}, limit time.Duration) flights[K, V] {
+	return flights[K, V]{load: load, gate: gate, time: limit, m: make(map[K]*flight[V])}
+}

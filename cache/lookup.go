@@ -1,0 +1,98 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"portcullis/internal/store"
+	"portcullis/policy"
+)
+
+// Lookup is how a look-up ended. Only with Found is its value to be used.
+type Lookup uint8
+
+// The ends of a look-up. The zero Lookup is a fault.
+const (
+	Unavailable Lookup = iota // the store did not answer in time: fault store_unavailable
+	Found                     // the value is true at the snapshot's revision
+	Absent                    // no such thing
+	Retake                    // the cache caught up with the store: take the snapshot again and start the check over, once
+	Overloaded                // shed: too many loads wait
+)
+
+// Reason is the verdict of a check that ends with this look-up. Absent has the
+// reason that the caller gives, since what is absent differs.
+func (l Lookup) Reason(absent policy.Reason) policy.Reason {
+	switch l {
+	case Found:
+		return policy.ReasonOK
+	case Absent:
+		return absent
+	case Overloaded:
+		return policy.ReasonOverloaded
+	case Unavailable, Retake:
+		return policy.ReasonStoreUnavailable
+	}
+	return policy.ReasonInternal
+}
+
+// loaded is what every load returns: a value and the revision that was read with
+// it.
+type loaded[V any] struct {
+	value    V
+	revision store.Revision
+}
+
+// lookupLoads is how often a look-up loads anew when what it got may be outdated,
+// before it hears from the store.
+const lookupLoads = 3
+
+// resolve gets k by a shared load until the value fits the snapshot. It runs on
+// the cold path only.
+func resolve[K comparable, V any](c *Cache, f *flights[K, loaded[V]], s *Snapshot, k K, now Instant, a, b slot) (V, *history, int64, Lookup) {
+	var none V
+	ctx, cancel := context.WithTimeout(context.Background(), c.remaining(now))
+	defer cancel()
+	for range lookupLoads {
+		fl, joined, err := f.get(ctx, k, c.currentHistory)
+		switch {
+		case errors.Is(err, errOverloaded):
+			return none, nil, 0, Overloaded
+		case err != nil:
+			return none, nil, 0, Unavailable
+		}
+		v := fl.value
+		if plantJoinerBlind && joined {
+			return v.value, fl.history, v.revision.Number, Found
+		}
+		switch s.judgeLoaded(fl.history, v.revision, a, b) {
+		case fits:
+			return v.value, fl.history, v.revision.Number, Found
+		case tooNew:
+			return none, nil, 0, c.catchUpFor(ctx, v.revision.Number)
+		case tooOld:
+			// Its slot was raised while it loaded, or it shared a load that began too
+			// early: the next load starts after this one ended.
+			if s.hist != c.currentHistory() {
+				return none, nil, 0, Retake
+			}
+		}
+	}
+	// The store keeps giving values of a past that the feed does not confirm. Hear
+	// from it: the history may have been replaced under us.
+	return none, nil, 0, c.catchUpFor(ctx, s.Revision.Number+1)
+}
+
+// catchUpFor hears from the store on behalf of a check.
+func (c *Cache) catchUpFor(ctx context.Context, revision int64) Lookup {
+	if err := c.CatchUp(ctx, revision); err != nil {
+		return Unavailable
+	}
+	return Retake
+}
+
+// remaining is how much of a check's budget is left.
+func (c *Cache) remaining(began Instant) time.Duration {
+	return c.cfg.Budget - time.Duration(c.clock().Mono-began.Mono)
+}

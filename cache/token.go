@@ -1,0 +1,67 @@
+package cache
+
+import (
+	"hash/maphash"
+	"sync/atomic"
+
+	"portcullis/internal/identity"
+	"portcullis/internal/store"
+	"portcullis/policy"
+)
+
+// Verifier verifies tokens. It is safe for concurrent use.
+type Verifier interface {
+	// Verify checks the whole token. Any reason but ReasonOK refuses it.
+	Verify(token string) (*identity.Token, policy.Reason)
+	// Generation changes whenever a token verified before may no longer verify.
+	Generation() uint64
+}
+
+// Token is a verified token, kept for the next request that carries it.
+type Token struct {
+	*identity.Token
+	Holder
+
+	raw string
+}
+
+// tokenOverhead is about what a cached token takes beyond its text, in bytes.
+const tokenOverhead = 512
+
+// tokenHash keys the token cache by 128 bits under seeds of this process, so that
+// nobody can choose tokens that collide. The full token is compared all the same.
+func tokenHash() func([]byte) (uint64, uint64) {
+	a, b := maphash.MakeSeed(), maphash.MakeSeed()
+	return func(raw []byte) (uint64, uint64) { return maphash.Bytes(a, raw), maphash.Bytes(b, raw) }
+}
+
+// Token verifies a raw JWT, from memory where it was verified before under the
+// same verifier generation. Its times are checked on every call. raw is not kept.
+// It allocates nothing when the token is in memory.
+func (c *Cache) Token(raw []byte, now Instant) (*Token, policy.Reason) {
+	generation := c.cfg.Verifier.Generation()
+	if t, ok := c.tokens.Get(raw); ok && t.raw == string(raw) && t.Generation == generation {
+		c.metrics.tokenHits.Inc()
+		return t, t.Check(now.Wall)
+	}
+	c.metrics.tokenMisses.Inc()
+	text := string(raw)
+	verified, reason := c.cfg.Verifier.Verify(text)
+	if reason != policy.ReasonOK {
+		return nil, reason
+	}
+	t := &Token{Token: verified, raw: text}
+	c.tokens.Set([]byte(text), t, int64(len(text))+tokenOverhead)
+	return t, t.Check(now.Wall)
+}
+
+// Holder keeps a principal's index beside its credential, so that the store
+// computes it once and not for every request. The zero Holder is empty.
+type Holder struct {
+	held atomic.Pointer[heldIndex]
+}
+
+type heldIndex struct {
+	tenant store.TenantID
+	index  store.Index
+}
