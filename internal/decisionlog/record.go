@@ -1,0 +1,57 @@
+package decisionlog
+
+import (
+	"time"
+
+	"portcullis/policy"
+)
+
+// Proof is how a principal was proved.
+type Proof uint8
+
+// The proofs.
+const (
+	ProofNone      Proof = iota // nobody: an anonymous rule, or no usable credential
+	ProofJWT                    // a token; see Record.Issuer, KeyID and TokenID
+	ProofClientKey              // a client key; its name is the principal's id, or Record.KeyName
+)
+
+// String returns "none", "jwt" or "client_key".
+func (p Proof) String() string {
+	switch p {
+	case ProofJWT:
+		return "jwt"
+	case ProofClientKey:
+		return "client_key"
+	}
+	return "none"
+}
+
+// Record is one decision. Its strings and slices are borrowed for the time of one
+// call of Log. It has no field for a credential, and none may be put into it.
+//
+// Empty strings and slices are left out of the line.
+type Record struct {
+	Time       time.Time
+	DecisionID []byte // text
+
+	Principal policy.Principal // the zero Principal where nobody was proved
+	Proof     Proof
+	Issuer    string // of a JWT: its `iss`,
+	KeyID     string // its `kid`,
+	TokenID   string // and its `jti`
+	KeyName   string // of a client key that came beside a JWT, or alone
+	Roles     []string
+
+	Rule         string // "" where none matched
+	Effect       policy.Effect
+	Reason       policy.Reason
+	Revision     int64
+	PolicyDigest string
+
+	Method   []byte
+	Host     []byte
+	Path     []byte // cut at the first '?', should there be one
+	Duration time.Duration
+	GRPC     bool
+}
