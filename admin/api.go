@@ -1,0 +1,73 @@
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"portcullis/cache"
+	"portcullis/internal/store"
+)
+
+// Config is what the API is made of.
+type Config struct {
+	Store      store.Store           // required; closed by its owner
+	Cache      *cache.Cache          // required; run by its owner
+	Registerer prometheus.Registerer // required
+	Logger     *slog.Logger          // required
+
+	// AuditChecks adds an audit row for every permission check, membership check,
+	// listing and reading of the audit (AUTH_AUDIT_CHECKS). Such a request is
+	// answered only once its row is in the store.
+	AuditChecks bool
+
+	// StoreTimeout bounds a request's work in the store, the wait for other
+	// sidecars not counted. 0 is 10 s.
+	StoreTimeout time.Duration
+}
+
+// API is the admin API. It is safe for concurrent use.
+type API struct {
+	cfg     Config
+	router  *router
+	metrics *metrics
+	fleet   *fleet
+	health  *health
+}
+
+// New makes the API. It fails if a required field is missing or the metrics are
+// registered already.
+func New(cfg Config) (*API, error) {
+	switch {
+	case cfg.Store == nil:
+		return nil, errors.New("admin: Config.Store is nil")
+	case cfg.Cache == nil:
+		return nil, errors.New("admin: Config.Cache is nil")
+	case cfg.Registerer == nil:
+		return nil, errors.New("admin: Config.Registerer is nil")
+	case cfg.Logger == nil:
+		return nil, errors.New("admin: Config.Logger is nil")
+	case cfg.StoreTimeout < 0:
+		return nil, errors.New("admin: Config.StoreTimeout is negative")
+	}
+	if cfg.StoreTimeout == 0 {
+		cfg.StoreTimeout = 10 * time.Second
+	}
+	a := &API{cfg: cfg, fleet: &fleet{store: cfg.Store, clock: cfg.Cache.Now}, health: &health{store: cfg.Store}}
+	table := a.routeTable()
+	var err error
+	if a.router, err = newRouter(table); err != nil {
+		return nil, fmt.Errorf("admin: %w", err)
+	}
+	if a.metrics, err = newMetrics(cfg.Registerer); err != nil {
+		return nil, fmt.Errorf("admin: %w", err)
+	}
+	return a, nil
+}
+
+// Handler serves the whole API.
+func (a *API) Handler() http.Handler { return http.HandlerFunc(a.serve) }

@@ -1,0 +1,135 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+
+	"portcullis/internal/store"
+	"portcullis/policy"
+)
+
+// Messages that more than one place gives.
+const (
+	messageInternal   = "An internal error occurred"
+	messageUnready    = "The service cannot answer right now. Try again shortly."
+	messageInvalidKey = "Invalid client key. Must be a valid UUID4."
+)
+
+// failure is an answer that is not a 200: what the caller reads, and for the
+// log the cause that the caller does not.
+type failure struct {
+	status  int
+	message string
+	reason  policy.Reason // of a failed authentication; else ReasonInternal
+	allow   []string      // the methods of a 405
+	cause   error
+}
+
+func (f *failure) Error() string {
+	if f.cause != nil {
+		return f.message + ": " + f.cause.Error()
+	}
+	return f.message
+}
+
+func (f *failure) Unwrap() error { return f.cause }
+
+// badRequest is a 400 that names what is wrong.
+func badRequest(message string) *failure {
+	return &failure{status: http.StatusBadRequest, message: message}
+}
+
+// Faults of this package's own that the table knows.
+var (
+	// errUnserved: the caller's tenant is not among those that this process serves
+	// (AUTH_TENANTS), so its cache knows nothing of it.
+	errUnserved   = errors.New("the tenant is not served by this process")
+	errOverloaded = errors.New("too many loads wait for the store")
+)
+
+// faultTable is the one place that says what the caller is told of an error from
+// the store or from the way to it. The first match wins; no match is 500.
+var faultTable = []struct {
+	matches func(error) bool
+	status  int
+	message string
+}{
+	{is(store.ErrNotFound), http.StatusNotFound, "Not found."},
+	{is(store.ErrExists), http.StatusConflict, "It exists already."},
+	{is(store.ErrRevoked), http.StatusConflict, "It was revoked."},
+	{is(store.ErrCycle), http.StatusConflict, "The role would inherit from itself."},
+	{is(store.ErrSchema), http.StatusServiceUnavailable, messageUnready},
+	{is(errUnserved), http.StatusServiceUnavailable, messageUnready},
+	{is(errOverloaded), http.StatusServiceUnavailable, messageUnready},
+	{is(context.DeadlineExceeded), http.StatusServiceUnavailable, messageUnready},
+	{is(context.Canceled), http.StatusServiceUnavailable, messageUnready},
+	{isNetwork, http.StatusServiceUnavailable, messageUnready},
+}
+
+func is(target error) func(error) bool {
+	return func(err error) bool { return errors.Is(err, target) }
+}
+
+// isNetwork reports an error on the way to the database.
+func isNetwork(err error) bool {
+	var n net.Error
+	return errors.As(err, &n)
+}
+
+// failureOf turns any error of a handler into an answer.
+func failureOf(err error) *failure {
+	var f *failure
+	if errors.As(err, &f) {
+		return f
+	}
+	for _, row := range faultTable {
+		if row.matches(err) {
+			return &failure{status: row.status, message: row.message, cause: err}
+		}
+	}
+	return &failure{status: http.StatusInternalServerError, message: messageInternal, cause: err}
+}
+
+// authFailures is the one place that says what the caller is told when the key
+// does not open the API. Unknown, expired and revoked keys read the same, so
+// that the answer does not tell which keys ever existed.
+var authFailures = map[policy.Reason]struct {
+	status  int
+	message string
+}{
+	policy.ReasonMissingCredential:      {http.StatusUnauthorized, "No Authorization header. Send Authorization: Bearer <client key>."},
+	policy.ReasonInvalidToken:           {http.StatusUnauthorized, "Malformed Authorization header. Send Authorization: Bearer <client key>."},
+	policy.ReasonConflictingCredentials: {http.StatusUnauthorized, "More than one Authorization header."},
+	policy.ReasonBadKey:                 {http.StatusUnauthorized, "The client key is not valid."},
+	policy.ReasonExpired:                {http.StatusUnauthorized, "The client key is not valid."},
+	policy.ReasonRevoked:                {http.StatusUnauthorized, "The client key is not valid."},
+}
+
+// authFailure is the answer to a request whose key was refused for reason, or
+// could not be looked up.
+func authFailure(reason policy.Reason) *failure {
+	if row, ok := authFailures[reason]; ok {
+		return &failure{status: row.status, message: row.message, reason: reason}
+	}
+	if reason.Effect() == policy.Fault {
+		return unready(reason)
+	}
+	return &failure{status: http.StatusInternalServerError, message: messageInternal, cause: errors.New("unexpected reason " + reason.String())}
+}
+
+// unready is the answer when the cache cannot decide: no snapshot yet, no word
+// from the store for too long, or the store away on a miss.
+func unready(reason policy.Reason) *failure {
+	return &failure{status: http.StatusServiceUnavailable, message: messageUnready, cause: errors.New(reason.String())}
+}
+
+func methodNotAllowed(allow []string) *failure {
+	return &failure{
+		status:  http.StatusMethodNotAllowed,
+		message: "Method not allowed. Allowed: " + strings.Join(allow, ", ") + ".",
+		allow:   allow,
+	}
+}

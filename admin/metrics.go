@@ -1,0 +1,73 @@
+package admin
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"portcullis/internal/store"
+	"portcullis/policy"
+)
+
+// metrics are the API's own. Every label is from a closed list: a route's
+// pattern, a known method, a status, a reason, an action.
+type metrics struct {
+	requests     *prometheus.CounterVec
+	authFailures *prometheus.CounterVec
+	auditEvents  *prometheus.CounterVec
+	waits        *prometheus.CounterVec
+	panics       prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "portcullis_admin_requests_total",
+			Help: "Requests to the admin API by route pattern, method and status code.",
+		}, []string{"route", "method", "code"}),
+		authFailures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "portcullis_admin_auth_failures_total",
+			Help: "Requests to the admin API that brought no valid client key, by reason.",
+		}, []string{"reason"}),
+		auditEvents: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "portcullis_audit_events_total",
+			Help: "Audit rows committed for requests to the admin API, by action.",
+		}, []string{"action"}),
+		waits: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "portcullis_admin_waits_total",
+			Help: "Writes that waited for every live sidecar, by outcome (applied, timeout).",
+		}, []string{"outcome"}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "portcullis_admin_panics_total",
+			Help: "Requests to the admin API that ended in a recovered panic.",
+		}),
+	}
+	for _, c := range []prometheus.Collector{m.requests, m.authFailures, m.auditEvents, m.waits, m.panics} {
+		if err := reg.Register(c); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) request(pattern, method string, code int) {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+	default:
+		method = "other"
+	}
+	if pattern == "" {
+		pattern = "none"
+	}
+	m.requests.WithLabelValues(pattern, method, strconv.Itoa(code)).Inc()
+}
+
+func (m *metrics) authFailure(reason policy.Reason) {
+	m.authFailures.WithLabelValues(reason.String()).Inc()
+}
+
+func (m *metrics) audited(action store.Action) { m.auditEvents.WithLabelValues(string(action)).Inc() }
+
+func (m *metrics) wait(outcome string) { m.waits.WithLabelValues(outcome).Inc() }

@@ -1,0 +1,57 @@
+package admin
+
+import (
+	"net/http"
+
+	"portcullis/internal/store"
+)
+
+// route is one row of the API. The row alone decides who may call it, which
+// names are admitted and what the body looks like; handlers see only requests
+// that passed.
+type route struct {
+	method   string
+	pattern  string      // {placeholder} is one segment
+	names    []nameRule  // one for each placeholder, in order
+	scope    store.Scope // what the client key must hold; "" is public
+	writes   bool        // it returns a revision and honours wait=all
+	envelope envelope    // of the 200; every error is J
+	action   store.Action
+	handle   func(*call) (reply, error)
+}
+
+// routeTable is the whole API.
+func (a *API) routeTable() []route {
+	const (
+		get, post, del = http.MethodGet, http.MethodPost, http.MethodDelete
+		check, manage  = store.ScopeCheck, store.ScopeManage
+		audit          = store.ScopeAudit
+		bare, wrapped  = envelopeBare, envelopeWrapped
+		raw            = envelopeRaw
+	)
+	role := []nameRule{ruleRole}
+	permission := []nameRule{ruleGroup, rulePermission}
+	membership := []nameRule{ruleMemberUser, ruleMemberRole}
+	userPermission := []nameRule{ruleUser, rulePermission}
+
+	return []route{
+		{get, "/ping", nil, "", false, raw, "", a.ping},
+		{get, "/health", nil, "", false, raw, "", a.healthy},
+
+		{post, "/api/role/{role}", role, manage, true, bare, store.ActionCreateRole, a.createRole},
+		{del, "/api/role/{role}", role, manage, true, wrapped, store.ActionDeleteRole, a.deleteRole},
+		{get, "/api/roles", nil, manage, false, bare, store.ActionListRoles, a.listRoles},
+
+		{post, "/api/permission/{group}/{name}", permission, manage, true, bare, store.ActionAddPermission, a.addPermission},
+		{del, "/api/permission/{group}/{name}", permission, manage, true, bare, store.ActionRemovePermission, a.removePermission},
+		{get, "/api/permission/{group}/{name}", permission, check, false, bare, store.ActionCheckPermission, a.checkRolePermission},
+
+		{post, "/api/membership/{user}/{group}", membership, manage, true, bare, store.ActionAddMembership, a.addMembership},
+		{del, "/api/membership/{user}/{group}", membership, manage, true, bare, store.ActionRemoveMembership, a.removeMembership},
+		{get, "/api/membership/{user}/{group}", membership, check, false, wrapped, store.ActionCheckMembership, a.checkMembership},
+
+		{get, "/api/has_permission/{user}/{name}", userPermission, check, false, wrapped, store.ActionCheckPermission, a.checkUserPermission},
+
+		{get, "/api/audit", nil, audit, false, wrapped, store.ActionGetAudit, a.readAudit},
+	}
+}
