@@ -1,0 +1,218 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"net/url"
+
+	"modernc.org/sqlite"
+)
+
+// role is what a pool of connections is for.
+type role int
+
+const (
+	writing role = iota
+	reading
+	watching
+)
+
+// dsn builds the connection string. Every connection: no double-quoted strings,
+// no statements that could damage the file, no trust in functions that a schema
+// might smuggle in, temporary data in memory and not in /tmp.
+func dsn(cfg Config, r role) string {
+	q := url.Values{}
+	q.Set("_dqs", "0")
+	q.Set("_defensive", "1")
+	q.Set("_error_rc", "1")
+	q.Set("_busy_timeout", "5000")
+	q.Set("_foreign_keys", "1")
+	q.Add("_pragma", "trusted_schema(0)")
+	q.Add("_pragma", "cell_size_check(1)")
+	q.Add("_pragma", "temp_store(memory)")
+	switch r {
+	case writing:
+		q.Set("_txlock", "immediate")
+		q.Set("_journal_mode", "WAL")
+		// FULL: a write that was answered has been synced, and so outlives a power
+		// cut and not only a kill (docs/design/store.md).
+		q.Set("_synchronous", "FULL")
+		// What is deleted is overwritten: a purged name stays in no free page.
+		q.Add("_pragma", "secure_delete(1)")
+		q.Add("_pragma", "journal_size_limit(67108864)")
+	case reading, watching:
+		q.Set("_query_only", "1")
+	}
+	return "file://" + (&url.URL{Path: cfg.Path}).EscapedPath() + "?" + q.Encode()
+}
+
+// conn is one connection with the statements prepared on it. Whoever has taken
+// it from its pool has it alone.
+type conn struct {
+	c     *sql.Conn
+	stmts map[string]*sql.Stmt
+	bad   bool // its state is unknown: close it rather than reuse it
+}
+
+// stmt returns the prepared form of query, which must be a constant: it is kept
+// for as long as the connection.
+func (c *conn) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
+	if s := c.stmts[query]; s != nil {
+		return s, nil
+	}
+	s, err := c.c.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	c.stmts[query] = s
+	return s, nil
+}
+
+// exec runs a statement and returns the number of rows that it changed.
+func (c *conn) exec(ctx context.Context, query string, args ...any) (int64, error) {
+	s, err := c.stmt(ctx, query)
+	if err != nil {
+		return 0, err
+	}
+	res, err := s.ExecContext(ctx, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// args are a query's parameters.
+type args []any
+
+// scan reads a query's first row into dest, or returns sql.ErrNoRows.
+func (c *conn) scan(ctx context.Context, query string, in args, dest ...any) error {
+	s, err := c.stmt(ctx, query)
+	if err != nil {
+		return err
+	}
+	return s.QueryRowContext(ctx, in...).Scan(dest...)
+}
+
+// each runs a query and calls row for each of its rows; an error from row ends
+// it and comes back.
+func (c *conn) each(ctx context.Context, query string, in args, row func(*sql.Rows) error) error {
+	s, err := c.stmt(ctx, query)
+	if err != nil {
+		return err
+	}
+	rows, err := s.QueryContext(ctx, in...)
+	if err != nil {
+		return err
+	}
+	for rows.Next() {
+		if err := row(rows); err != nil {
+			_ = rows.Close() // the error that ends the reading is the one to report
+			return err
+		}
+	}
+	return errors.Join(rows.Err(), rows.Close())
+}
+
+// begin, commit and rollback by hand rather than through sql.Tx: its rollback
+// on a done context runs on another goroutine, and it cannot use statements that
+// were prepared before it.
+
+func (c *conn) begin(ctx context.Context, how string) error {
+	_, err := c.exec(ctx, how)
+	if err != nil && ctx.Err() != nil {
+		// It may have begun nonetheless.
+		c.rollback()
+	}
+	return err
+}
+
+// commit does not watch ctx once it has begun: its outcome is known.
+func (c *conn) commit(ctx context.Context) error {
+	err := ctx.Err()
+	if err == nil {
+		_, err = c.exec(context.WithoutCancel(ctx), "COMMIT")
+	}
+	if err != nil {
+		c.rollback()
+	}
+	return err
+}
+
+// rollback ends whatever transaction is open. A connection on which that fails
+// is not used again: closing it rolls back as well.
+func (c *conn) rollback() {
+	if _, err := c.exec(context.Background(), "ROLLBACK"); err != nil {
+		c.bad = true
+	}
+}
+
+// pool hands out connections to one caller at a time.
+type pool struct {
+	db   *sql.DB
+	idle chan *conn // holds an unopened conn for each that may yet be opened
+}
+
+func openPool(cfg Config, r role) (*pool, error) {
+	connector, err := sqlite.NewConnector(dsn(cfg, r))
+	if err != nil {
+		return nil, err
+	}
+	n := 1
+	if r == reading {
+		n = cfg.Readers
+	}
+	p := &pool{db: sql.OpenDB(connector), idle: make(chan *conn, n)}
+	p.db.SetMaxOpenConns(n)
+	for range n {
+		p.idle <- &conn{}
+	}
+	return p, nil
+}
+
+// take waits for a connection. give must follow.
+func (p *pool) take(ctx context.Context) (*conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	select {
+	case c := <-p.idle:
+		if c.c != nil {
+			return c, nil
+		}
+		sqlConn, err := p.db.Conn(ctx)
+		if err != nil {
+			p.idle <- c
+			return nil, err
+		}
+		c.c, c.stmts = sqlConn, make(map[string]*sql.Stmt)
+		return c, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (p *pool) give(c *conn) {
+	if c.bad {
+		// ErrBadConn makes database/sql drop the connection itself, and not keep it.
+		_ = c.c.Raw(func(any) error { return driver.ErrBadConn })
+		_ = c.c.Close() // says only that it was bad
+		c = &conn{}
+	}
+	p.idle <- c
+}
+
+// close waits for the connections that are out and closes them all.
+func (p *pool) close() error {
+	var errs []error
+	for range cap(p.idle) {
+		if c := <-p.idle; c.c != nil {
+			for _, s := range c.stmts {
+				errs = append(errs, s.Close())
+			}
+			errs = append(errs, c.c.Close())
+		}
+	}
+	return errors.Join(append(errs, p.db.Close())...)
+}

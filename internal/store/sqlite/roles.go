@@ -1,0 +1,225 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+
+	"portcullis/internal/store"
+	"portcullis/policy"
+)
+
+const (
+	sqlRole = `SELECT id, description FROM roles WHERE tenant_id = ? AND name = ?`
+
+	sqlInsertRole = `INSERT INTO roles (tenant_id, name, description, created_at) VALUES (?, ?, ?, ?)`
+
+	sqlDescribeRole = `UPDATE roles SET description = ? WHERE id = ?`
+
+	// Its parents, permissions and memberships go by the foreign keys.
+	sqlDeleteRole = `DELETE FROM roles WHERE id = ?`
+
+	sqlRoleNames = `SELECT id, name, description FROM roles WHERE tenant_id = ? ORDER BY name`
+
+	sqlRoleIDs = `SELECT id, name FROM roles WHERE tenant_id = ? ORDER BY id`
+
+	sqlRoleLinks = `SELECT role_id, parent_id FROM role_parents WHERE tenant_id = ? ORDER BY role_id, parent_id`
+
+	sqlRolePermissions = `SELECT role_id, name FROM permissions WHERE tenant_id = ? ORDER BY role_id, name`
+)
+
+// roleRow is a role as a write finds it.
+type roleRow struct {
+	id          policy.RoleID
+	description string
+}
+
+// role finds a role by name; nil where it is absent. The tenant must exist, or
+// the error is store.ErrNotFound.
+func (tx *writeTx) role(tenant store.TenantID, name string) (*roleRow, error) {
+	var r roleRow
+	err := tx.scan(tx.ctx, sqlRole, args{int64(tenant), name}, &r.id, &r.description)
+	switch {
+	case absent(err):
+		_, err := tenantByID(tx.ctx, tx.conn, tenant)
+		return nil, err
+	case err != nil:
+		return nil, err
+	}
+	return &r, nil
+}
+
+// PutRole implements store.Store.
+func (s *Store) PutRole(ctx context.Context, by store.Actor, tenant store.TenantID, role string, description *string) (store.Result, error) {
+	return s.write(ctx, "put role", by, func(tx *writeTx) (*store.Written, error) {
+		if role == "" {
+			return nil, errors.New("role: is empty: give the role a name")
+		}
+		w := &store.Written{
+			Outcome:  store.OutcomeDone,
+			Tenant:   tenant,
+			Action:   store.ActionCreateRole,
+			Resource: store.RoleResource(role),
+		}
+		found, err := tx.role(tenant, role)
+		if err != nil {
+			return nil, err
+		}
+		var text string
+		switch {
+		case found == nil:
+			if description != nil {
+				text = *description
+			}
+			_, err = tx.exec(tx.ctx, sqlInsertRole, int64(tenant), role, text, tx.now.UnixNano())
+		case description == nil || *description == found.description:
+			text = found.description
+			w.Outcome = store.OutcomeUnchanged
+		default:
+			text = *description
+			_, err = tx.exec(tx.ctx, sqlDescribeRole, text, int64(found.id))
+		}
+		if err != nil {
+			return nil, err
+		}
+		if found != nil {
+			w.Before = store.RoleState{Description: found.description}
+		}
+		w.After = store.RoleState{Description: text}
+		if w.Outcome == store.OutcomeDone {
+			w.Changes.Roles(tenant)
+		}
+		return w, nil
+	})
+}
+
+// DeleteRole implements store.Store.
+func (s *Store) DeleteRole(ctx context.Context, by store.Actor, tenant store.TenantID, role string) (store.Result, error) {
+	return s.write(ctx, "delete role", by, func(tx *writeTx) (*store.Written, error) {
+		w := &store.Written{
+			Outcome:  store.OutcomeMissing,
+			Tenant:   tenant,
+			Action:   store.ActionDeleteRole,
+			Resource: store.RoleResource(role),
+		}
+		found, err := tx.role(tenant, role)
+		if err != nil || found == nil {
+			return w, err
+		}
+		if w.Before, err = tx.roleState(tenant, found); err != nil {
+			return nil, err
+		}
+		if _, err := tx.exec(tx.ctx, sqlDeleteRole, int64(found.id)); err != nil {
+			return nil, err
+		}
+		w.Outcome = store.OutcomeDone
+		w.Changes.Roles(tenant)
+		return w, nil
+	})
+}
+
+// roleState is everything that a role's deletion takes away.
+func (tx *writeTx) roleState(tenant store.TenantID, r *roleRow) (store.RoleState, error) {
+	state := store.RoleState{Description: r.description}
+	var errs []error
+	collect := func(query string, into *[]string) {
+		errs = append(errs, tx.each(tx.ctx, query, args{int64(tenant), int64(r.id)}, func(rows *sql.Rows) error {
+			var name string
+			err := rows.Scan(&name)
+			*into = append(*into, name)
+			return err
+		}))
+	}
+	collect(sqlPermissionsOf, &state.Permissions)
+	collect(sqlParentsOf, &state.Parents)
+	collect(sqlChildrenOf, &state.Children)
+	errs = append(errs, tx.scan(tx.ctx, sqlCountMembers, args{int64(tenant), int64(r.id)}, &state.Members))
+	return state, errors.Join(errs...)
+}
+
+// Roles implements store.Reader.
+func (s *Store) Roles(ctx context.Context, tenant store.TenantID) (store.TenantRoles, error) {
+	var table store.TenantRoles
+	err := s.reading(ctx, "load roles", func(ctx context.Context, c *conn) error {
+		table = store.TenantRoles{Tenant: tenant}
+		var err error
+		if table.Revision, err = scanRevision(ctx, c, sqlRevision); err != nil {
+			return err
+		}
+		table.Roles, err = roleSpecs(ctx, c, tenant)
+		return err
+	})
+	if err != nil {
+		return store.TenantRoles{}, err
+	}
+	return table, nil
+}
+
+// roleSpecs reads a tenant's role table, by id. It must run inside a snapshot.
+func roleSpecs(ctx context.Context, c *conn, tenant store.TenantID) ([]policy.RoleSpec, error) {
+	var specs []policy.RoleSpec
+	at := make(map[policy.RoleID]int)
+	err := c.each(ctx, sqlRoleIDs, args{int64(tenant)}, func(rows *sql.Rows) error {
+		var spec policy.RoleSpec
+		err := rows.Scan(&spec.ID, &spec.Name)
+		at[spec.ID] = len(specs)
+		specs = append(specs, spec)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = c.each(ctx, sqlRoleLinks, args{int64(tenant)}, func(rows *sql.Rows) error {
+		var role, parent policy.RoleID
+		if err := rows.Scan(&role, &parent); err != nil {
+			return err
+		}
+		spec := &specs[at[role]] // there: the foreign key says so
+		spec.Parents = append(spec.Parents, parent)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = c.each(ctx, sqlRolePermissions, args{int64(tenant)}, func(rows *sql.Rows) error {
+		var role policy.RoleID
+		var name string
+		if err := rows.Scan(&role, &name); err != nil {
+			return err
+		}
+		spec := &specs[at[role]]
+		spec.Permissions = append(spec.Permissions, name)
+		return nil
+	})
+	return specs, err
+}
+
+// RoleList implements store.Store.
+func (s *Store) RoleList(ctx context.Context, tenant store.TenantID) ([]store.Role, error) {
+	var list []store.Role
+	err := s.reading(ctx, "list roles", func(ctx context.Context, c *conn) error {
+		list = nil
+		at := make(map[policy.RoleID]int)
+		err := c.each(ctx, sqlRoleNames, args{int64(tenant)}, func(rows *sql.Rows) error {
+			var r store.Role
+			err := rows.Scan(&r.ID, &r.Name, &r.Description)
+			at[r.ID] = len(list)
+			list = append(list, r)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return c.each(ctx, sqlParentNames, args{int64(tenant)}, func(rows *sql.Rows) error {
+			var role policy.RoleID
+			var parent string
+			if err := rows.Scan(&role, &parent); err != nil {
+				return err
+			}
+			r := &list[at[role]]
+			r.Parents = append(r.Parents, parent)
+			return nil
+		})
+	})
+	return list, err
+}

@@ -1,0 +1,136 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"portcullis/internal/store"
+)
+
+const (
+	sqlTenants = `SELECT id, name, admitted, created_at FROM tenants ORDER BY name`
+
+	sqlTenantByName = `SELECT id, name, admitted, created_at FROM tenants WHERE name = ?`
+
+	sqlTenantByID = `SELECT id, name, admitted, created_at FROM tenants WHERE id = ?`
+
+	sqlInsertTenant = `INSERT INTO tenants (name, admitted, created_at) VALUES (?, ?, ?) RETURNING id`
+
+	sqlAdmitTenant = `UPDATE tenants SET admitted = 1 WHERE id = ?`
+)
+
+// CreateTenant implements store.Store.
+func (s *Store) CreateTenant(ctx context.Context, by store.Actor, name string, admitted bool) (store.Tenant, store.Result, error) {
+	var made store.Tenant
+	result, err := s.write(ctx, "create tenant", by, func(tx *writeTx) (*store.Written, error) {
+		if name == "" {
+			return nil, errors.New("name: is empty: give the tenant a name")
+		}
+		switch _, err := tenantByName(tx.ctx, tx.conn, name); {
+		case err == nil:
+			return nil, fmt.Errorf("tenant %q: %w", name, store.ErrExists)
+		case !errors.Is(err, store.ErrNotFound):
+			return nil, err
+		}
+		made = store.Tenant{Name: name, Admitted: admitted, Created: store.FromNanos(tx.now.UnixNano())}
+		if err := tx.scan(tx.ctx, sqlInsertTenant, args{name, admitted, tx.now.UnixNano()}, &made.ID); err != nil {
+			return nil, err
+		}
+		w := &store.Written{
+			Outcome:  store.OutcomeDone,
+			Tenant:   made.ID,
+			Action:   store.ActionCreateTenant,
+			Resource: store.TenantResource(name),
+			After:    store.TenantState{Admitted: admitted},
+		}
+		w.Changes.Tenant(made.ID)
+		return w, nil
+	})
+	if err != nil {
+		return store.Tenant{}, store.Result{}, err
+	}
+	return made, result, nil
+}
+
+// AdmitTenant implements store.Store.
+func (s *Store) AdmitTenant(ctx context.Context, by store.Actor, tenant store.TenantID) (store.Result, error) {
+	return s.write(ctx, "admit tenant", by, func(tx *writeTx) (*store.Written, error) {
+		t, err := tenantByID(tx.ctx, tx.conn, tenant)
+		if err != nil {
+			return nil, err
+		}
+		w := &store.Written{
+			Outcome:  store.OutcomeUnchanged,
+			Tenant:   tenant,
+			Action:   store.ActionAdmitTenant,
+			Resource: store.TenantResource(t.Name),
+			Before:   store.TenantState{Admitted: t.Admitted},
+			After:    store.TenantState{Admitted: true},
+		}
+		if t.Admitted {
+			return w, nil
+		}
+		if _, err := tx.exec(tx.ctx, sqlAdmitTenant, int64(tenant)); err != nil {
+			return nil, err
+		}
+		w.Outcome = store.OutcomeDone
+		w.Changes.Tenant(tenant)
+		return w, nil
+	})
+}
+
+// TenantByName implements store.Store.
+func (s *Store) TenantByName(ctx context.Context, name string) (store.Tenant, error) {
+	var t store.Tenant
+	err := s.borrowing(ctx, "find tenant", func(ctx context.Context, c *conn) (err error) {
+		t, err = tenantByName(ctx, c, name)
+		return err
+	})
+	return t, err
+}
+
+// Tenants implements store.Store.
+func (s *Store) Tenants(ctx context.Context) ([]store.Tenant, error) {
+	var list []store.Tenant
+	err := s.borrowing(ctx, "list tenants", func(ctx context.Context, c *conn) (err error) {
+		list, err = tenantList(ctx, c)
+		return err
+	})
+	return list, err
+}
+
+func tenantList(ctx context.Context, c *conn) ([]store.Tenant, error) {
+	var list []store.Tenant
+	err := c.each(ctx, sqlTenants, nil, func(rows *sql.Rows) error {
+		t, err := scanTenant(rows.Scan)
+		list = append(list, t)
+		return err
+	})
+	return list, err
+}
+
+func tenantByName(ctx context.Context, c *conn, name string) (store.Tenant, error) {
+	t, err := scanTenant(func(dest ...any) error { return c.scan(ctx, sqlTenantByName, args{name}, dest...) })
+	if absent(err) {
+		return t, fmt.Errorf("tenant %q: %w", name, store.ErrNotFound)
+	}
+	return t, err
+}
+
+func tenantByID(ctx context.Context, c *conn, id store.TenantID) (store.Tenant, error) {
+	t, err := scanTenant(func(dest ...any) error { return c.scan(ctx, sqlTenantByID, args{int64(id)}, dest...) })
+	if absent(err) {
+		return t, fmt.Errorf("tenant %d: %w", id, store.ErrNotFound)
+	}
+	return t, err
+}
+
+func scanTenant(scan func(dest ...any) error) (store.Tenant, error) {
+	var t store.Tenant
+	var created int64
+	err := scan(&t.ID, &t.Name, &t.Admitted, &created)
+	t.Created = store.FromNanos(created)
+	return t, err
+}
