@@ -1,0 +1,122 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Policy is a compiled policy file: an immutable set of rules and the matcher
+// over them. It is safe for concurrent use.
+type Policy struct {
+	rules  []*Rule
+	byName map[string]*Rule
+	digest string
+	matcher
+}
+
+// Compile reads and checks the text of a policy file. The error is a
+// *CompileError that lists everything that is wrong with it, a malformed tests
+// section included; then there is no policy. Two rules that match one request,
+// neither of them inside the other, are such an error.
+func Compile(src []byte) (*Policy, error) {
+	var y yamlReader
+	p, suite := y.compile(src)
+	if suite != nil {
+		y.readSuite(suite)
+	}
+	if err := y.err(); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Load compiles the policy file at path. The error names the file.
+func Load(path string) (*Policy, error) {
+	src, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	p, err := Compile(src)
+	if wrong := (*CompileError)(nil); errors.As(err, &wrong) {
+		wrong.File = path
+	}
+	return p, err
+}
+
+// readFile reads a file of which no more than MaxFileBytes+1 bytes are taken,
+// so that a device or a huge file cannot fill the memory.
+func readFile(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read policy: %w", err)
+	}
+	defer file.Close()
+	src, err := io.ReadAll(io.LimitReader(file, MaxFileBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("read policy: %w", err)
+	}
+	return src, nil
+}
+
+// Empty returns the policy without rules, which denies every request.
+func Empty() *Policy { return newPolicy(nil, nil) }
+
+// Rules returns the rules in the order of the file. The caller must not change
+// them.
+func (p *Policy) Rules() []*Rule { return p.rules }
+
+// Rule returns the rule of that name, or nil.
+func (p *Policy) Rule(name string) *Rule { return p.byName[name] }
+
+// Len returns the number of rules.
+func (p *Policy) Len() int { return len(p.rules) }
+
+// Digest names the policy's source: the first 12 hex digits of its SHA-256.
+func (p *Policy) Digest() string { return p.digest }
+
+// newPolicy builds the policy of rules that have no ties between them.
+func newPolicy(src []byte, rules []*Rule) *Policy {
+	sum := sha256.Sum256(src)
+	p := &Policy{
+		rules:  rules,
+		byName: make(map[string]*Rule, len(rules)),
+		digest: hex.EncodeToString(sum[:6]),
+	}
+	for _, r := range rules {
+		p.byName[r.Name] = r
+	}
+	p.matcher.build(rules)
+	return p
+}
+
+// compile reads the policy and returns the tests section as well, both nil
+// where they could not be read.
+func (y *yamlReader) compile(src []byte) (*Policy, *yaml.Node) {
+	rules, matchable, tests := y.readPolicy(src)
+	space, tooMany := newSpace(matchable)
+	for _, r := range tooMany {
+		y.add(r.Line, label(r), "methods: the file names more than %d different methods", maxMethods)
+	}
+	ties := space.findTies(matchable, maxProblems)
+	for _, t := range ties {
+		y.add(t.second.Line, label(t.second), "%s", space.describeTie(t))
+	}
+	if y.err() != nil {
+		return nil, tests
+	}
+	p := newPolicy(src, rules)
+	if p.mostVisits > maxVisits {
+		y.add(0, "", "one request path could lead the matcher through %d branches, more than %d: too many rules have {name} beside literal segments on many levels; spell some of the parameters out or move them to the end of the path", p.mostVisits, maxVisits)
+		return nil, tests
+	}
+	return p, tests
+}
+
+// label names a rule in a message.
+func label(r *Rule) string { return fmt.Sprintf("%q", r.Name) }

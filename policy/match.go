@@ -1,0 +1,236 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+)
+
+// matcher finds the rule of a request. It is a trie over the segments of the
+// path patterns, parameters without their names; at the end of each pattern
+// stand the rules that have it, by host pattern and method. A search goes to the
+// literal child first, then to the {name} child, then to the {name...} rules,
+// and turns back from a branch without a match.
+//
+// The first rule that this order meets is the most specific one that matches.
+// docs/design/rule-matching.md has the proof; in short: any two rules that match
+// one request overlap, and there are no ties, so one lies strictly inside the
+// other, and all that match form a chain. Let M be its least and R another. M's
+// pattern lies within R's, so where they part, M has the literal or the {name}
+// and R the {name} or the {name...}, and the search tries M's side first. Where
+// they do not part, both stand at one leaf; there the narrower host comes first,
+// and for one host and method the least rule has been chosen in advance.
+type matcher struct {
+	space
+	root       pathNode
+	longest    int // bytes of the longest literal segment
+	mostVisits int // bound of the nodes that one search visits
+}
+
+// maxVisits bounds the trie nodes that any one request makes a search visit.
+// Only rules with many {name} and literal siblings on many levels come near it;
+// Compile refuses those that would pass it, so that no caller can choose a path
+// that is slow to match.
+const maxVisits = 4096
+
+type pathNode struct {
+	literals map[string]*pathNode
+	param    *pathNode
+	end      *leaf // of the patterns that end here
+	rest     *leaf // of the patterns whose {name...} begins here
+}
+
+// leaf holds the rules of one path pattern.
+type leaf struct {
+	any   []choice
+	hosts []hostChoices // in order of id
+}
+
+type hostChoices struct {
+	host    hostID
+	choices []choice
+}
+
+// choice is a rule and the methods for which it is the most specific one of its
+// leaf and host pattern. The methods of a leaf's choices for one host are apart.
+type choice struct {
+	methods methodSet
+	rule    *Rule
+}
+
+// query is one search.
+type query struct {
+	m      *matcher
+	host   hostID
+	method methodSet
+}
+
+// Match returns the most specific rule for a request, or nil when none matches.
+// Host and path are canonical (CanonHost, CanonPath); the caller refuses a path
+// with flags that the rule does not accept (Rule.Accepts). It allocates nothing,
+// and its time does not grow with the number of rules.
+func (p *Policy) Match(method, host, path string) *Rule {
+	if len(path) == 0 || path[0] != '/' || method == "" {
+		return nil
+	}
+	q := query{m: &p.matcher, method: p.methods.find(method)}
+	if q.method == methodOther && strings.EqualFold(method, "CONNECT") {
+		q.method = methodConnect
+	}
+	if len(p.hosts.names) > 1 {
+		q.host = p.hosts.find(host)
+	}
+	return q.search(&p.root, path[1:])
+}
+
+// search finds the rule for what is left of a path after n's slash.
+func (q *query) search(n *pathNode, left string) *Rule {
+	segment, more := left, false
+	slash := strings.IndexByte(left, '/')
+	if slash >= 0 {
+		segment, more = left[:slash], true
+	}
+	if n.literals != nil && len(segment) <= q.m.longest {
+		if next := n.literals[segment]; next != nil {
+			if rule := q.step(next, left, slash, more); rule != nil {
+				return rule
+			}
+		}
+	}
+	if n.param != nil && segment != "" {
+		if rule := q.step(n.param, left, slash, more); rule != nil {
+			return rule
+		}
+	}
+	if n.rest != nil && left != "" {
+		return q.choose(n.rest)
+	}
+	return nil
+}
+
+// step goes on in the child that took the first segment of left.
+func (q *query) step(next *pathNode, left string, slash int, more bool) *Rule {
+	if more {
+		return q.search(next, left[slash+1:])
+	}
+	if next.end != nil {
+		return q.choose(next.end)
+	}
+	return nil
+}
+
+// choose finds the rule of a leaf, the narrowest host first.
+func (q *query) choose(l *leaf) *Rule {
+	if len(l.hosts) > 0 {
+		for id := q.host; id != anyHost; id = q.m.hosts.parent[id] {
+			at, ok := slices.BinarySearchFunc(l.hosts, id, compareHost)
+			if !ok {
+				continue
+			}
+			if rule := chosen(l.hosts[at].choices, q.method); rule != nil {
+				return rule
+			}
+		}
+	}
+	return chosen(l.any, q.method)
+}
+
+func compareHost(c hostChoices, id hostID) int { return int(c.host) - int(id) }
+
+func chosen(choices []choice, method methodSet) *Rule {
+	for i := range choices {
+		if choices[i].methods&method != 0 {
+			return choices[i].rule
+		}
+	}
+	return nil
+}
+
+// build fills the matcher. The rules have no ties.
+func (m *matcher) build(rules []*Rule) {
+	m.space, _ = newSpace(rules)
+	for _, r := range rules {
+		l := m.leaf(r.pattern)
+		for _, host := range r.hosts {
+			if host == anyHost {
+				l.any = m.place(l.any, r)
+				continue
+			}
+			at, ok := slices.BinarySearchFunc(l.hosts, host, compareHost)
+			if !ok {
+				l.hosts = slices.Insert(l.hosts, at, hostChoices{host: host})
+			}
+			l.hosts[at].choices = m.place(l.hosts[at].choices, r)
+		}
+	}
+	m.mostVisits = m.root.visits()
+}
+
+// leaf returns the leaf of a pattern, made where needed.
+func (m *matcher) leaf(p pattern) *leaf {
+	at := &m.root
+	for _, seg := range p {
+		var next **pathNode
+		switch seg.kind {
+		case segmentRest:
+			if at.rest == nil {
+				at.rest = &leaf{}
+			}
+			return at.rest
+		case segmentParam:
+			next = &at.param
+			if *next == nil {
+				*next = &pathNode{}
+			}
+			at = *next
+		default:
+			if at.literals == nil {
+				at.literals = map[string]*pathNode{}
+			}
+			if at.literals[seg.text] == nil {
+				at.literals[seg.text] = &pathNode{}
+			}
+			at = at.literals[seg.text]
+			m.longest = max(m.longest, len(seg.text))
+		}
+	}
+	if at.end == nil {
+		at.end = &leaf{}
+	}
+	return at.end
+}
+
+// place adds r to the choices of one leaf and host pattern. All rules there
+// that share a method overlap, so the more specific of two takes the methods
+// that both have.
+func (m *matcher) place(choices []choice, r *Rule) []choice {
+	mine := r.methods
+	for i := range choices {
+		c := &choices[i]
+		if common := c.methods & mine; common != 0 {
+			if m.within(r, c.rule) {
+				c.methods &^= common
+			} else {
+				mine &^= common
+			}
+		}
+	}
+	choices = slices.DeleteFunc(choices, func(c choice) bool { return c.methods == 0 })
+	if mine != 0 {
+		choices = append(choices, choice{methods: mine, rule: r})
+	}
+	return choices
+}
+
+// visits bounds the nodes that a search from n visits: n itself, one literal
+// child at most, and the {name} child.
+func (n *pathNode) visits() int {
+	most := 0
+	for _, next := range n.literals {
+		most = max(most, next.visits())
+	}
+	most++
+	if n.param != nil {
+		most += n.param.visits()
+	}
+	return most
+}
