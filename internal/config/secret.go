@@ -1,0 +1,40 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+// redacted stands for a secret wherever it would be shown.
+const redacted = "[redacted]"
+
+// Secret holds a value that must not be shown. Formatting, logging and JSON give
+// "[redacted]"; only Reveal gives the value.
+type Secret struct{ value string }
+
+// NewSecret wraps a value; "" is a Secret that is not set.
+func NewSecret(value string) Secret { return Secret{value} }
+
+// Reveal returns the value, "" where it is not set.
+func (s Secret) Reveal() string { return s.value }
+
+// IsSet reports whether there is a value.
+func (s Secret) IsSet() bool { return s.value != "" }
+
+// String returns "[redacted]", or "" where the secret is not set.
+func (s Secret) String() string {
+	if s.value == "" {
+		return ""
+	}
+	return redacted
+}
+
+// Format serves every verb of package fmt, %x and %#v among them.
+func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, s.String()) }
+
+// LogValue serves log/slog.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// MarshalText serves encoding/json and its like.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
