@@ -1,0 +1,261 @@
+package admin_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"portcullis/admin"
+	"portcullis/cache"
+	"portcullis/internal/identity"
+	"portcullis/internal/store"
+	"portcullis/internal/store/sqlite"
+)
+
+// backends are the stores that every test of the API runs on.
+var backends = []struct {
+	name string
+	open func(t testing.TB) store.Store
+}{
+	{"sqlite", openSQLite},
+	{"postgres", openPostgres},
+}
+
+func openSQLite(t testing.TB) store.Store {
+	t.Helper()
+	s, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "auth.sqlite3")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// onEveryStore runs a test on a fresh house for each store.
+func onEveryStore(t *testing.T, test func(t *testing.T, h *house)) {
+	for _, b := range backends {
+		t.Run(b.name, func(t *testing.T) { test(t, newHouse(t, options{open: b.open})) })
+	}
+}
+
+type options struct {
+	open        func(testing.TB) store.Store
+	auditChecks bool
+	wrap        func(store.Store) store.Store
+	staleness   time.Duration
+}
+
+// house is a served admin API over a real store and a running cache, with one
+// key for every sort of caller.
+type house struct {
+	t       testing.TB
+	addr    string
+	store   store.Store
+	cache   *cache.Cache
+	api     *admin.API
+	metrics *prometheus.Registry
+	log     *lockedBuffer
+	keys    map[string]string // by caller
+	tenants map[string]store.TenantID
+}
+
+// callers are the keys of a house. The tenant "default" is the one under test;
+// "globex" is another one, whose key lacks nothing in it.
+var callers = []struct {
+	name, tenant string
+	scopes       []store.Scope
+}{
+	{"manager", store.DefaultTenant, store.DefaultScopes()},
+	{"check", store.DefaultTenant, []store.Scope{store.ScopeCheck}},
+	{"manage", store.DefaultTenant, []store.Scope{store.ScopeManage}},
+	{"keys", store.DefaultTenant, []store.Scope{store.ScopeKeys}},
+	{"tokens", store.DefaultTenant, []store.Scope{store.ScopeTokens}},
+	{"audit", store.DefaultTenant, []store.Scope{store.ScopeAudit}},
+	{"operator", store.DefaultTenant, []store.Scope{store.ScopeOperator}},
+	{"scopeless", store.DefaultTenant, nil},
+	{"stranger", "globex", store.DefaultScopes()},
+	{"unadmitted", "umbra", store.DefaultScopes()},
+	{"revoked", store.DefaultTenant, store.DefaultScopes()},
+	{"expired", store.DefaultTenant, store.DefaultScopes()},
+	{"unknown", "", nil}, // a well-formed key that nobody registered
+}
+
+func newHouse(t testing.TB, o options) *house {
+	t.Helper()
+	ctx := t.Context()
+	if o.open == nil {
+		o.open = openSQLite
+	}
+	st := o.open(t)
+	h := &house{t: t, store: st, keys: map[string]string{}, tenants: map[string]store.TenantID{}, log: &lockedBuffer{}}
+	by := store.Actor{Name: "cli"}
+	for name, admitted := range map[string]bool{"globex": true, "umbra": false} {
+		tenant, _, err := st.CreateTenant(ctx, by, name, admitted)
+		must(t, err)
+		h.tenants[name] = tenant.ID
+	}
+	tenant, err := st.TenantByName(ctx, store.DefaultTenant)
+	must(t, err)
+	h.tenants[store.DefaultTenant] = tenant.ID
+	for _, c := range callers {
+		secret := identity.NewClientKey()
+		h.keys[c.name] = string(secret[:])
+		if c.tenant == "" {
+			continue
+		}
+		key := store.NewKey{Tenant: h.tenants[c.tenant], Name: c.name, Digest: identity.KeyDigest(secret), Prefix: string(secret[:8]), Scopes: c.scopes}
+		if c.name == "expired" {
+			key.Expires = time.Now().Add(-time.Minute)
+		}
+		_, _, err := st.CreateKey(ctx, by, key)
+		must(t, err)
+	}
+	_, _, err = st.RevokeKeys(ctx, by, h.tenants[store.DefaultTenant], "revoked")
+	must(t, err)
+	if o.wrap != nil {
+		h.store = o.wrap(st)
+	}
+
+	logger := slog.New(slog.NewTextHandler(h.log, nil))
+	verifier, err := identity.NewVerifier(identity.VerifierConfig{})
+	must(t, err)
+	h.cache, err = cache.New(cache.Config{
+		Store: h.store, Feed: h.store, Verifier: verifier, Logger: logger,
+		Budget: 5 * time.Second, MaxStaleness: o.staleness,
+	})
+	must(t, err)
+	h.metrics = prometheus.NewRegistry()
+	h.api, err = admin.New(admin.Config{
+		Store: h.store, Cache: h.cache, Registerer: h.metrics, Logger: logger, AuditChecks: o.auditChecks,
+	})
+	must(t, err)
+	server, err := admin.NewServer(admin.ServerConfig{Handler: h.api.Handler(), Addr: "127.0.0.1:0", Logger: logger, Grace: 5 * time.Second})
+	must(t, err)
+	h.addr = server.Addr().String()
+
+	running, stop := context.WithCancel(context.Background())
+	var ran sync.WaitGroup
+	ran.Go(func() {
+		if err := h.cache.Run(running); err != nil {
+			t.Errorf("cache: %v", err)
+		}
+	})
+	ran.Go(func() {
+		if err := server.Run(running); err != nil {
+			t.Errorf("server: %v", err)
+		}
+	})
+	t.Cleanup(func() {
+		stop()
+		ran.Wait()
+		h.cache.Close()
+		if err := st.Close(); err != nil {
+			t.Errorf("close the store: %v", err)
+		}
+		if t.Failed() {
+			t.Logf("log:\n%s", h.log.String())
+		}
+	})
+	eventually(t, "the cache has loaded", func() bool { return h.cache.Snapshot() != nil })
+	return h
+}
+
+// answer is one response as a test sees it.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// ask sends a request whose target is exactly the given bytes, as the caller of
+// that name ("nobody" sends no key), with more header lines.
+func (h *house) ask(caller, method, target string, lines ...string) answer {
+	h.t.Helper()
+	if caller != "nobody" {
+		key, ok := h.keys[caller]
+		if !ok {
+			h.t.Fatalf("no caller %q", caller)
+		}
+		lines = append(lines, "Authorization: Bearer "+key)
+	}
+	return h.send(method+" "+target+" HTTP/1.1", lines, "")
+}
+
+// send writes a request as it stands and reads the response.
+func (h *house) send(requestLine string, lines []string, body string) answer {
+	h.t.Helper()
+	conn, err := net.Dial("tcp", h.addr)
+	must(h.t, err)
+	defer conn.Close()
+	must(h.t, conn.SetDeadline(time.Now().Add(60*time.Second)))
+	var b bytes.Buffer
+	b.WriteString(requestLine + "\r\nHost: admin.test\r\nConnection: close\r\n")
+	for _, l := range lines {
+		b.WriteString(l + "\r\n")
+	}
+	if body != "" {
+		b.WriteString("Content-Length: " + strconv.Itoa(len(body)) + "\r\n")
+	}
+	b.WriteString("\r\n" + body)
+	go conn.Write(b.Bytes()) // a refusal may come before all of it is read
+	method, _, _ := strings.Cut(requestLine, " ")
+	response, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	must(h.t, err)
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	must(h.t, err)
+	return answer{response.StatusCode, response.Header, string(text)}
+}
+
+// revision is the store's newest.
+func (h *house) revision() int64 {
+	h.t.Helper()
+	head, err := h.store.Head(context.Background())
+	must(h.t, err)
+	return head.Revision.Number
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func eventually(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("it never came to be that %s", what)
+		}
+	}
+}
+
+// lockedBuffer is a log that several goroutines write.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
