@@ -1,0 +1,49 @@
+package main
+
+// direction says what the packages at one place may import outside of their
+// tests. A place is a path inside the module; "x/..." is x and all beneath it,
+// and a package belongs to the longest place that holds it.
+type direction struct {
+	place string
+	// house lists the places of this module that it may import.
+	house []string
+	// libraries lists prefixes of other modules' import paths; anyLibrary allows
+	// all but databases.
+	libraries []string
+}
+
+const anyLibrary = "*"
+
+// databases are the libraries and packages that speak to a database. Only the
+// places of database may import them.
+var databases = []string{"database/sql", "github.com/jackc/pgx", "github.com/pressly/goose", "modernc.org/sqlite"}
+
+var database = []string{"internal/store/postgres/...", "internal/store/sqlite/...", "internal/testkit", "internal/depskeep", "cmd/..."}
+
+// directions are the house as docs/ARCHITECTURE.md draws it. A package that is
+// in no row is refused: say where it stands before it grows.
+var directions = []direction{
+	{place: "policy", libraries: []string{"go.yaml.in/yaml", "cel.dev/"}},
+	{place: "internal/store", house: []string{"policy"}},
+	{place: "internal/store/postgres/...", house: []string{"internal/store", "policy"}, libraries: []string{"github.com/jackc/pgx", "github.com/pressly/goose", "github.com/prometheus", "golang.org/x"}},
+	{place: "internal/store/sqlite/...", house: []string{"internal/store", "policy"}, libraries: []string{"modernc.org/sqlite", "github.com/pressly/goose", "github.com/prometheus", "golang.org/x"}},
+	{place: "internal/store/storetest", house: []string{"internal/store", "policy"}, libraries: []string{"pgregory.net/rapid"}},
+	{place: "internal/identity", house: []string{"policy"}, libraries: []string{"github.com/golang-jwt/jwt", "github.com/prometheus", "golang.org/x"}},
+	{place: "internal/decisionlog", house: []string{"policy"}, libraries: []string{"github.com/prometheus"}},
+	{place: "internal/policyfile", house: []string{"policy"}, libraries: []string{"github.com/fsnotify/fsnotify", "github.com/prometheus"}},
+	{place: "internal/tuning"},
+	{place: "internal/config", house: []string{"internal/decisionlog", "internal/identity", "internal/store", "policy"}, libraries: []string{anyLibrary}},
+	{place: "cache", house: []string{"internal/store", "internal/identity", "policy"}, libraries: []string{"github.com/dgraph-io/ristretto", "github.com/prometheus", "golang.org/x"}},
+	{place: "extauthz", house: []string{"cache", "internal/decisionlog", "internal/identity", "policy"}, libraries: []string{"github.com/envoyproxy/go-control-plane", "google.golang.org", "github.com/prometheus", "golang.org/x"}},
+	{place: "admin", house: []string{"cache", "internal/store", "internal/identity", "policy"}, libraries: []string{anyLibrary}},
+	{place: "envoy", house: []string{"policy"}, libraries: []string{"github.com/envoyproxy/go-control-plane", "google.golang.org", "go.yaml.in/yaml"}},
+	{place: "cmd/...", house: []string{"..."}, libraries: []string{anyLibrary}},
+
+	// What serves the house and is not part of it.
+	{place: "internal/testkit", libraries: []string{anyLibrary}},
+	{place: "internal/demo/...", house: []string{"..."}, libraries: []string{anyLibrary}},
+	{place: "internal/bench/...", house: []string{"..."}, libraries: []string{anyLibrary}},
+	{place: "internal/e2e/...", house: []string{"..."}, libraries: []string{anyLibrary}},
+	{place: "internal/lint/...", libraries: []string{}},
+	{place: "internal/depskeep", libraries: []string{anyLibrary}},
+}
