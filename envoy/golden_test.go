@@ -185,3 +185,22 @@ func TestGateAddress(t *testing.T) {
 		}
 	}
 }
+
+func TestOptInsComeFromThePolicy(t *testing.T) {
+	p, err := policy.Compile([]byte(`
+version: 1
+rules:
+  - {name: health, path: /healthz, allow: anonymous}
+  - {name: files, path: "/files/{name...}", require: read_files, allow_encoded_slash: true}
+  - {name: matrix, path: "/matrix/{cell}", require: read_matrix, allow_semicolon: true}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := OptIns(p), policy.FlagEncodedSlash|policy.FlagSemicolon; got != want {
+		t.Errorf("OptIns = %v, want %v", got, want)
+	}
+	if got := OptIns(policy.Empty()); got != 0 {
+		t.Errorf("an empty policy opts into %v", got)
+	}
+}

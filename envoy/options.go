@@ -215,3 +215,12 @@ func GateAddress(listen string) (string, error) {
 	_, err = parseEndpoint(addr)
 	return addr, err
 }
+
+// OptIns collects the ambiguities that at least one rule of the policy opts into.
+func OptIns(p *policy.Policy) policy.PathFlags {
+	var flags policy.PathFlags
+	for _, rule := range p.Rules() {
+		flags |= rule.OptIns
+	}
+	return flags
+}
