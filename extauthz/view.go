@@ -34,6 +34,10 @@ type view struct {
 	// past it were validated and left out.
 	tooMany bool
 
+	// badText says that a string somewhere in the message is not UTF-8. The message
+	// must be refused.
+	badText bool
+
 	// twoValues says that a header of header_map had both a value and a raw_value,
 	// and that they differ. Envoy sends one.
 	twoValues bool

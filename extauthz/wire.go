@@ -9,9 +9,10 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// errNotCheckRequest says that protobuf would refuse the bytes too. It carries no
-// detail: the bytes are the caller's.
-var errNotCheckRequest = errors.New("the message is no CheckRequest")
+// ErrNotCheckRequest says that the bytes are no CheckRequest: protobuf would refuse
+// them, for more than text that is not UTF-8. Envoy sends no such bytes. The error
+// carries no detail of them.
+var ErrNotCheckRequest = errors.New("the message is no CheckRequest")
 
 // parser reads CheckRequests by the tables that were compiled from protobuf's own
 // descriptors. It accepts what proto.Unmarshal accepts and refuses what it
@@ -32,10 +33,15 @@ func newParser() (*parser, error) {
 
 // parse fills v from the bytes of a CheckRequest. The view's slices point into
 // req. It allocates nothing once the view's lists have grown.
+//
+// Where the only fault of the message is text that is not UTF-8, which protobuf
+// refuses too, parse returns nil and sets v.badText: the text may have come through
+// Envoy from a client, so it must end in a denial and not in a gRPC error, which
+// failure_mode_allow could turn into an allow.
 func (p *parser) parse(v *view, req []byte) error {
 	v.reset()
 	if !v.walk(p.root, req, protowire.DefaultRecursionLimit-1) {
-		return errNotCheckRequest
+		return ErrNotCheckRequest
 	}
 	return nil
 }
@@ -88,7 +94,7 @@ func (v *view) lengthDelimited(f schemaField, text []byte, depth int) bool {
 	switch f.kind {
 	case kindText:
 		if !utf8.Valid(text) {
-			return false
+			v.badText = true
 		}
 		v.store(f.capture, text)
 	case kindBytes:

@@ -1,0 +1,383 @@
+package extauthz
+
+import (
+	"slices"
+	"time"
+	"unsafe"
+
+	"portcullis/cache"
+	"portcullis/internal/decisionlog"
+	"portcullis/internal/identity"
+	"portcullis/policy"
+)
+
+// check is one request on its way to a verdict, and the memory that it needs. It
+// is pooled. Its slices point into the request bytes, which outlive it.
+type check struct {
+	now      cache.Instant
+	view     view
+	received received
+	answer   answer
+	err      error
+
+	path  []byte // canonical
+	host  []byte // canonical
+	flags policy.PathFlags
+	last  bool // the second attempt: there is no third
+
+	snapshot *cache.Snapshot
+	demand   policy.Demand
+	named    *policy.Rule // the rule of the metrics and the log; nil where there is none
+	token    *cache.Token
+	key      *cache.Key
+	input    policy.Input
+	roles    []string
+	log      decisionlog.Record
+}
+
+// begin readies a pooled check.
+func (k *check) begin(now cache.Instant) {
+	k.now = now
+	k.answer.id = newDecisionID()
+}
+
+// maxScratch bounds the canonical path and host that a pooled check keeps, in
+// bytes.
+const maxScratch = 16 << 10
+
+// release drops every hold on the request and on what was looked up, so that a
+// check in the pool keeps nothing of the last caller.
+func (k *check) release() {
+	path, host, roles := k.path[:0], k.host[:0], k.roles
+	clear(roles[:cap(roles)])
+	if cap(path) > maxScratch {
+		path = nil
+	}
+	if cap(host) > maxScratch {
+		host = nil
+	}
+	k.view.reset()
+	lists := k.view
+	*k = check{path: path, host: host, roles: roles[:0]}
+	k.view = lists
+}
+
+// judge carries a request from its bytes to the reason in the answer. The error is
+// ErrNotCheckRequest alone. What a request is to blame for comes before what the
+// gate lacks, so that a fault is never the answer where a denial can be.
+func (c *Core) judge(k *check, req []byte) error {
+	if len(req) > maxRequest {
+		k.answer.reason = policy.ReasonTooLarge
+		return nil
+	}
+	if err := c.parser.parse(&k.view, req); err != nil {
+		return err
+	}
+	k.received.gather(&k.view)
+	k.answer.grpc = k.received.grpc
+	if plantPanic && k.received.planted {
+		panic("planted by the request")
+	}
+	if k.answer.reason = k.shape(); k.answer.reason != policy.ReasonOK {
+		return nil
+	}
+	reason, retake := c.attempt(k)
+	if retake {
+		c.metrics.retakes.Inc()
+		k.last = true
+		if reason, retake = c.attempt(k); retake {
+			reason = policy.ReasonStoreUnavailable
+		}
+	}
+	k.answer.reason = reason
+	return nil
+}
+
+// shape refuses what has no single meaning, whatever the rules say, and makes the
+// canonical host and path.
+func (k *check) shape() policy.Reason {
+	v := &k.view
+	switch {
+	case v.tooMany:
+		return policy.ReasonTooLarge
+	case v.badText, v.twoValues, k.received.disagrees, headersDisagree(v):
+		return policy.ReasonAmbiguousRequest
+	case !validMethod(v.method):
+		return policy.ReasonAmbiguousRequest
+	}
+	var ok bool
+	if k.host, ok = policy.CanonHost(k.host[:0], v.host); !ok {
+		return policy.ReasonAmbiguousRequest
+	}
+	if len(v.path) == 0 && string(v.method) == "CONNECT" {
+		// A plain CONNECT has no path, so no rule is for it.
+		return policy.ReasonNoRule
+	}
+	k.path, k.flags = policy.CanonPath(k.path[:0], v.path)
+	if k.flags&policy.FlagUnsafe != 0 {
+		return policy.ReasonAmbiguousRequest
+	}
+	return policy.ReasonOK
+}
+
+// validMethod reports whether a method is a token of RFC 9110. An absent one is
+// not: a rule without methods must not match it.
+func validMethod(method []byte) bool {
+	if len(method) == 0 {
+		return false
+	}
+	for _, c := range method {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case c == '!', c == '#', c == '$', c == '%', c == '&', c == '\'', c == '*', c == '+', c == '-', c == '.', c == '^', c == '_', c == '`', c == '|', c == '~':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// attempt decides at one snapshot. retake asks for one more attempt, since the
+// cache has caught up with the store meanwhile.
+func (c *Core) attempt(k *check) (reason policy.Reason, retake bool) {
+	k.answer = answer{id: k.answer.id, grpc: k.answer.grpc}
+	k.snapshot = c.cache.Snapshot()
+	if k.snapshot == nil {
+		return policy.ReasonNoSnapshot, false
+	}
+	k.answer.revision = k.snapshot.Revision.Number
+	if reason := c.findDemand(k); reason != policy.ReasonOK {
+		return reason, false
+	}
+	if k.demand.Anonymous() {
+		k.answer.anonymous = true
+		return policy.ReasonOK, false
+	}
+	if reason, retake := c.authenticate(k); reason != policy.ReasonOK || retake {
+		return reason, retake
+	}
+	return c.authorize(k)
+}
+
+// findDemand finds what must hold for the request: the rule of its path, and what
+// Envoy's route names.
+func (c *Core) findDemand(k *check) policy.Reason {
+	k.demand, k.named = policy.Demand{}, nil
+	v := &k.view
+	rules := k.snapshot.Policy
+	var name, permission []byte
+	var hasRule, hasPermission bool
+	if c.extensions != ContextExtensionsIgnore {
+		name, hasRule = v.extension("rule")
+		permission, hasPermission = v.extension("permission")
+	}
+	if c.extensions != ContextExtensionsReplace || !hasRule && !hasPermission {
+		k.demand.Path = rules.Match(text(v.method), text(k.host), text(k.path))
+		if k.demand.Path == nil {
+			return policy.ReasonNoRule
+		}
+		k.setRule(k.demand.Path)
+	}
+	if hasRule {
+		// An empty name, or one that no rule has, is a mistake in Envoy's routes.
+		if k.demand.Named = rules.Rule(text(name)); k.demand.Named == nil {
+			return policy.ReasonNoRule
+		}
+		if k.named == nil {
+			k.setRule(k.demand.Named)
+		}
+	}
+	if hasPermission {
+		if len(permission) == 0 {
+			return policy.ReasonMissingPermission
+		}
+		k.demand.Permission, k.demand.HasPermission = text(permission), true
+	}
+	if !k.acceptsPath() {
+		return policy.ReasonAmbiguousRequest
+	}
+	k.answer.forward = forwards(k.demand) && !k.received.keyInAuthorization
+	return policy.ReasonOK
+}
+
+func (k *check) setRule(r *policy.Rule) {
+	k.named = r
+	k.answer.rule = r.Name
+}
+
+// acceptsPath reports whether every rule of the demand takes the path with its
+// ambiguities. A permission alone takes none.
+func (k *check) acceptsPath() bool {
+	if k.flags == 0 {
+		return true
+	}
+	d := &k.demand
+	return (d.Path != nil || d.Named != nil) &&
+		(d.Path == nil || d.Path.Accepts(k.flags)) &&
+		(d.Named == nil || d.Named.Accepts(k.flags))
+}
+
+// forwards reports whether every rule of the demand leaves Authorization on the
+// request.
+func forwards(d policy.Demand) bool {
+	return (d.Path != nil || d.Named != nil) &&
+		(d.Path == nil || d.Path.ForwardCredentials) &&
+		(d.Named == nil || d.Named.ForwardCredentials)
+}
+
+// authenticate proves who is calling. A token is proved without the store, so a
+// bad one is a denial even where the gate is out of touch.
+func (c *Core) authenticate(k *check) (policy.Reason, bool) {
+	k.token, k.key = nil, nil
+	r := &k.received
+	cred := identity.ReadCredentials(r.authorization, r.clientKey, r.apiKey)
+	if cred.Reason != policy.ReasonOK {
+		return cred.Reason, false
+	}
+	if cred.Present&identity.PresentBearer != 0 {
+		token, reason := c.cache.Token(cred.Bearer, k.now)
+		if reason != policy.ReasonOK {
+			return reason, false
+		}
+		// A workload is proved by mTLS alone, whatever a token says.
+		if token.Principal.Kind == policy.KindWorkload {
+			return policy.ReasonInvalidToken, false
+		}
+		k.token = token
+	}
+	if reason := c.cache.Fresh(k.now); reason != policy.ReasonOK {
+		return reason, false
+	}
+	if cred.Present&identity.PresentClientKey != 0 {
+		key, reason, end := c.cache.Key(k.snapshot, identity.KeyDigest(cred.Key), k.now)
+		if reason != policy.ReasonOK || end != cache.Found {
+			return refused(reason), end == cache.Retake
+		}
+		k.key = key
+	}
+	return k.unify(), false
+}
+
+// refused is the reason of a look-up that gave nothing: never ok.
+func refused(reason policy.Reason) policy.Reason {
+	if reason == policy.ReasonOK {
+		return policy.ReasonInternal
+	}
+	return reason
+}
+
+// unify makes one principal of the credentials. The token's user is the principal;
+// a client key beside it must be of the same tenant.
+func (k *check) unify() policy.Reason {
+	if k.key == nil {
+		k.answer.principal = k.token.Principal
+		return policy.ReasonOK
+	}
+	tenant, served := k.snapshot.TenantByID(k.key.Tenant)
+	switch {
+	case k.token == nil && !served:
+		return policy.ReasonWrongTenant
+	case k.token == nil:
+		k.answer.principal = policy.Principal{Tenant: tenant.Name, Kind: policy.KindClient, ID: k.key.Name}
+	case !served || tenant.Name != k.token.Principal.Tenant:
+		return policy.ReasonConflictingCredentials
+	default:
+		k.answer.principal = k.token.Principal
+	}
+	return policy.ReasonOK
+}
+
+// authorize decides what the caller may do, and collects the roles to assert.
+func (c *Core) authorize(k *check) (policy.Reason, bool) {
+	p := &k.answer.principal
+	in := &k.input
+	*in = policy.Input{Demand: k.demand, Principal: *p, Now: k.now.Wall}
+	tenant, served := k.snapshot.Tenant(p.Tenant)
+	if !served || !tenant.Admitted {
+		return policy.Decide(in), false
+	}
+	in.TenantAdmitted = true
+	// Without roles only a missing permission can still turn into an allow. The rest
+	// is denied here, before the store is asked for anything.
+	if reason := policy.Decide(in); reason != policy.ReasonOK && reason != policy.ReasonMissingPermission {
+		return reason, false
+	}
+	needed := k.demand.NeedsGrant()
+	end := c.loadGrant(k, tenant)
+	if end == cache.Retake && (needed || !k.last) {
+		return policy.ReasonStoreUnavailable, true
+	}
+	if end != cache.Found {
+		if needed {
+			return refused(end.Reason(policy.ReasonStoreUnavailable)), false
+		}
+		// The rule asks for no role, so it does not fall with the store; the upstream is
+		// told that roles were left out.
+		in.Roles, in.Grant = nil, nil
+		k.answer.rolesUnknown = true
+	}
+	reason := policy.Decide(in)
+	k.collectRoles()
+	return reason, false
+}
+
+// loadGrant gets the tenant's role table and the principal's grant.
+func (c *Core) loadGrant(k *check, tenant *cache.Tenant) cache.Lookup {
+	var end cache.Lookup
+	if k.input.Roles, end = c.cache.Roles(k.snapshot, tenant, k.now); end != cache.Found {
+		return end
+	}
+	var holder *cache.Holder
+	if k.token != nil {
+		holder = &k.token.Holder
+	} else {
+		holder = &k.key.Holder
+	}
+	p := &k.answer.principal
+	k.input.Grant, end = c.cache.Grant(k.snapshot, tenant, p.Kind, p.ID, holder, k.now)
+	return end
+}
+
+// collectRoles lists the names of the roles that the principal holds now, sorted,
+// each once.
+func (k *check) collectRoles() {
+	k.roles = k.roles[:0]
+	for _, m := range k.input.Grant {
+		if !m.Live(k.now.Wall) {
+			continue
+		}
+		if name, ok := k.input.Roles.RoleName(m.Role); ok {
+			k.roles = append(k.roles, name)
+		}
+	}
+	slices.Sort(k.roles)
+	k.roles = slices.Compact(k.roles)
+	k.answer.roles = k.roles
+}
+
+// record makes the decision log's record. It borrows from the check.
+func (k *check) record(elapsed int64) *decisionlog.Record {
+	a := &k.answer
+	k.log = decisionlog.Record{
+		Time: time.Unix(0, k.now.Wall), DecisionID: a.id[:],
+		Principal: a.principal, Roles: a.roles,
+		Rule: a.rule, Effect: a.reason.Effect(), Reason: a.reason, Revision: a.revision,
+		Method: k.view.method, Host: k.view.host, Path: k.view.path,
+		Duration: time.Duration(elapsed), GRPC: a.grpc,
+	}
+	if k.snapshot != nil {
+		k.log.PolicyDigest = k.snapshot.Policy.Digest()
+	}
+	if k.key != nil {
+		k.log.Proof, k.log.KeyName = decisionlog.ProofClientKey, k.key.Name
+	}
+	if k.token != nil {
+		k.log.Proof = decisionlog.ProofJWT
+		k.log.Issuer, k.log.KeyID, k.log.TokenID = k.token.Issuer, k.token.KeyID, k.token.ID
+	}
+	return &k.log
+}
+
+// text reads bytes as a string without a copy. It is for pure functions that keep
+// nothing of it.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
