@@ -22,7 +22,7 @@ const maxConnections = 50_000
 func Bootstrap(o Options) (*bootstrapv3.Bootstrap, error) {
 	o, err := o.withDefaults()
 	if o.Upstream == "" {
-		err = errors.Join(err, errors.New("Upstream: name where allowed requests go: host:port or unix:///path"))
+		err = errors.Join(err, wrong("Upstream", "name where allowed requests go: host:port or unix:///path"))
 	}
 	if err != nil {
 		return nil, err

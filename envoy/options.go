@@ -122,24 +122,26 @@ func (o Options) withDefaults() (Options, error) {
 		check("Permissive", o.Permissive, parseListen)
 	}
 	if o.UpstreamProtocol > UpstreamSame {
-		errs = append(errs, fmt.Errorf("UpstreamProtocol: %d is none", o.UpstreamProtocol))
+		errs = append(errs, wrong("UpstreamProtocol", "use one of the constants"))
 	}
 	if t := o.ListenTLS; t != nil && (t.CertFile == "" || t.KeyFile == "") {
-		errs = append(errs, errors.New("ListenTLS: name both the certificate and the key"))
+		errs = append(errs, wrong("ListenTLS", "name both the certificate and the key"))
 	}
 	if t := o.GateTLS; t != nil {
 		if t.CAFile == "" {
-			errs = append(errs, errors.New("GateTLS: name the CA file that signed the gate's certificate; without one Envoy verifies nothing"))
+			errs = append(errs, wrong("GateTLS", "name the CA file that signed the gate's certificate; without one Envoy verifies nothing"))
 		}
 		if (t.CertFile == "") != (t.KeyFile == "") {
-			errs = append(errs, errors.New("GateTLS: name both Envoy's certificate and its key, or neither"))
+			errs = append(errs, wrong("GateTLS", "name both Envoy's certificate and its key, or neither"))
 		}
 		if t.ServerName == "" && strings.HasPrefix(o.Gate, unixScheme) {
-			errs = append(errs, errors.New("GateTLS: a unix socket has no host; name the server that the gate's certificate is for"))
+			errs = append(errs, wrong("GateTLS", "a unix socket has no host; name the server that the gate's certificate is for"))
 		}
 	}
 	return o, errors.Join(errs...)
 }
+
+func wrong(field, mend string) error { return fmt.Errorf("%s: %s", field, mend) }
 
 const unixScheme = "unix://"
 

