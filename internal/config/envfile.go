@@ -45,10 +45,18 @@ func (l *loader) readEnvFile(in Input) {
 		return
 	}
 	l.envFile = values
+	secrets := false
 	for _, s := range l.settings.table {
-		if s.Secret && expands(content, s.Name, values[s.Name]) {
+		if !s.Secret {
+			continue
+		}
+		secrets = secrets || values[s.Name] != ""
+		if expands(content, s.Name, values[s.Name]) {
 			l.problem(s.Name, "the value in %s holds a $ that would be expanded: put it between single quotes", path)
 		}
+	}
+	if info, err := os.Stat(path); secrets && err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		l.warn("", "settings file %s holds secrets, and its mode %#o lets others read it: chmod 600", path, info.Mode().Perm())
 	}
 }
 

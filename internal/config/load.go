@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -301,16 +302,19 @@ func sortedNames(values map[string]string) []string {
 }
 
 // readBounded reads a whole file of at most limit bytes. The error names the path.
+// The size is not asked beforehand, since a pipe has none.
 func readBounded(path string, limit int) ([]byte, error) {
-	info, err := os.Stat(path)
+	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	if info.IsDir() {
-		return nil, fmt.Errorf("%s is a directory", path)
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, int64(limit)+1))
+	if err != nil {
+		return nil, err
 	}
-	if info.Size() > int64(limit) {
+	if len(content) > limit {
 		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
 	}
-	return os.ReadFile(path)
+	return content, nil
 }

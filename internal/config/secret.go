@@ -10,21 +10,35 @@ import (
 const redacted = "[redacted]"
 
 // Secret holds a value that must not be shown. Formatting, logging and JSON give
-// "[redacted]"; only Reveal gives the value.
-type Secret struct{ value string }
+// "[redacted]"; only Reveal gives the value. The zero Secret is not set.
+type Secret struct {
+	// A pointer, since package fmt prints the plain fields of a struct that is held
+	// in an unexported field without asking its methods.
+	value *string
+}
 
 // NewSecret wraps a value; "" is a Secret that is not set.
-func NewSecret(value string) Secret { return Secret{value} }
+func NewSecret(value string) Secret {
+	if value == "" {
+		return Secret{}
+	}
+	return Secret{&value}
+}
 
 // Reveal returns the value, "" where it is not set.
-func (s Secret) Reveal() string { return s.value }
+func (s Secret) Reveal() string {
+	if s.value == nil {
+		return ""
+	}
+	return *s.value
+}
 
 // IsSet reports whether there is a value.
-func (s Secret) IsSet() bool { return s.value != "" }
+func (s Secret) IsSet() bool { return s.value != nil }
 
 // String returns "[redacted]", or "" where the secret is not set.
 func (s Secret) String() string {
-	if s.value == "" {
+	if s.value == nil {
 		return ""
 	}
 	return redacted

@@ -1,0 +1,417 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"portcullis/internal/decisionlog"
+)
+
+const (
+	aSecret    = "Zm9yIHRoZSB0ZXN0cyBvbmx5LCAzMiBieXRlcyBhbmQgbW9yZQ=="
+	aClientKey = "6f9619ff-8b86-4011-b42d-00c04fc964ff"
+)
+
+// load is Load with the given flags and environment in an empty directory, or
+// with the .env file of dir.
+func load(t *testing.T, dir string, environ []string, args ...string) (*Config, []Warning, error) {
+	t.Helper()
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	s := NewSettings()
+	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	s.AddFlags(fs)
+	if err := fs.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return s.Load(Input{Dir: dir, Environ: append([]string{"HOME=/home/gate"}, environ...)})
+}
+
+func mustLoad(t *testing.T, dir string, environ []string, args ...string) *Config {
+	t.Helper()
+	cfg, _, err := load(t, dir, environ, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// write makes a file in a new directory and returns the directory.
+func write(t *testing.T, name, content string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestDefaults(t *testing.T) {
+	cfg, warnings, err := load(t, "", nil)
+	if err != nil || len(warnings) > 0 {
+		t.Fatalf("the defaults: %v, %v", warnings, err)
+	}
+	cfg.dump = nil
+	want := Config{
+		ExtAuthzListen:         []Listen{{"tcp", "127.0.0.1:9191"}},
+		ExtAuthzFaults:         FaultsErrorResponse,
+		ContextExtensions:      ContextNarrow,
+		ServerHost:             "127.0.0.1",
+		ServerPort:             5000,
+		MetricsListen:          []Listen{{"tcp", "127.0.0.1:9190"}},
+		SQLitePath:             "/home/gate/.auth.sqlite3",
+		ClientKeyOverlap:       time.Hour,
+		JWTAlgorithm:           "HS256",
+		JWTAccessTokenLifetime: 15 * time.Minute,
+		AuditLogging:           true,
+		DecisionLog:            decisionlog.Denied,
+		MaxStaleness:           2 * time.Minute,
+		CacheMemory:            64 << 20,
+		LogLevel:               slog.LevelInfo,
+		LogFormat:              LogJSON,
+	}
+	if got, want := fmt.Sprintf("%+v", *cfg), fmt.Sprintf("%+v", want); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestEachSourceWinsOverTheOneBefore(t *testing.T) {
+	dir := write(t, ".env", "AUTH_SERVER_PORT=1001\nAUTH_JWT_ISSUER=from-file\nAUTH_JWT_AUDIENCE=from-file\nAUTH_LOG_LEVEL=warn\n")
+	environ := []string{"AUTH_SERVER_PORT=1002", "AUTH_JWT_ISSUER=from-env"}
+	cfg := mustLoad(t, dir, environ, "--server-port=1003")
+	if cfg.ServerPort != 1003 || cfg.JWTIssuer != "from-env" || cfg.JWTAudience != "from-file" || cfg.LogLevel != slog.LevelWarn {
+		t.Errorf("got %d, %q, %q, %v", cfg.ServerPort, cfg.JWTIssuer, cfg.JWTAudience, cfg.LogLevel)
+	}
+	sources := map[string]string{}
+	for _, entry := range cfg.Dump() {
+		sources[entry.Name] = entry.Source
+	}
+	for name, want := range map[string]string{
+		"AUTH_SERVER_PORT":  "flag --server-port",
+		"AUTH_JWT_ISSUER":   "the environment",
+		"AUTH_JWT_AUDIENCE": filepath.Join(dir, ".env"),
+		"AUTH_SERVER_HOST":  "default",
+	} {
+		if sources[name] != want {
+			t.Errorf("%s came from %q, want %q", name, sources[name], want)
+		}
+	}
+}
+
+func TestAnEmptyValueReplacesOnlyAnEmptyDefault(t *testing.T) {
+	dir := write(t, ".env", "AUTH_POLICY_FILE=/etc/policy.yaml\n")
+	if cfg := mustLoad(t, dir, []string{"AUTH_POLICY_FILE="}); cfg.PolicyFile != "" {
+		t.Errorf("policy file %q: the environment said none", cfg.PolicyFile)
+	}
+	for _, name := range []string{"AUTH_TENANTS", "AUTH_EXTAUTHZ_LISTEN", "AUTH_DECISION_LOG"} {
+		_, _, err := load(t, "", []string{name + "="})
+		wantProblem(t, err, name+": is set to nothing in the environment")
+	}
+}
+
+// wantProblem fails unless some problem begins with the text.
+func wantProblem(t *testing.T, err error, text string) {
+	t.Helper()
+	var problems Problems
+	if !errors.As(err, &problems) {
+		t.Errorf("got %v, want a problem %q", err, text)
+		return
+	}
+	for _, p := range problems {
+		if strings.HasPrefix(p.Error(), text) {
+			return
+		}
+	}
+	t.Errorf("got\n%v\nwant a problem that begins with %q", err, text)
+}
+
+func wantWarning(t *testing.T, warnings []Warning, text string) {
+	t.Helper()
+	for _, w := range warnings {
+		if strings.HasPrefix(w.String(), text) {
+			return
+		}
+	}
+	t.Errorf("got %v, want a warning that begins with %q", warnings, text)
+}
+
+func TestValues(t *testing.T) {
+	for _, try := range []struct {
+		name   string
+		accept []string
+		refuse []string
+	}{
+		{"AUTH_EXTAUTHZ_LISTEN",
+			[]string{"127.0.0.1:0", "localhost:9191", "[::1]:9191", "127.9.9.9:1", "unix:///run/gate.sock", "unix:///run/a.sock, 127.0.0.1:9191", "127.0.0.1:0,127.0.0.1:0"},
+			[]string{"9191", "127.0.0.1", "127.0.0.1:http", "127.0.0.1:65536", "127.0.0.1:-1", "unix://run/a", "unix:/a", "unix:///", "unix:///" + strings.Repeat("a", 103),
+				"127.0.0.1:1,", ",", "127.0.0.1:1,127.0.0.1:1", "http://127.0.0.1:1", "a b:1", "256.0.0.1:1", "127.0.1:1", "[::1:1", "0.0.0.0:9191", ":9191", "[::]:9191", "10.0.0.1:9191", "gate.example.com:9191"}},
+		{"AUTH_EXTAUTHZ_INSECURE", []string{"true", "FALSE", "1", "0", "yes", "off"}, []string{"maybe", "2", "truee", " true"}},
+		{"AUTH_EXTAUTHZ_FAULTS", []string{"unavailable"}, []string{"Unavailable", "allow"}},
+		{"AUTH_CONTEXT_EXTENSIONS", []string{"narrow", "replace", "ignore"}, []string{"widen", "NARROW"}},
+		{"AUTH_POLICY_FILE", []string{"policy.yaml", "/etc/p.yaml"}, []string{"-----BEGIN", "a\nb"}},
+		{"AUTH_TENANTS", []string{"all", "default", "acme, globex"}, []string{"all,acme", "acme,acme", "acme,", "a/b", strings.Repeat("a", 65), "é"}},
+		{"AUTH_SERVER_HOST", []string{"::1", "[::1]", "localhost", "127.0.0.1"}, []string{"127.0.0.1:5000", "a/b", "http://x", "1.2.3", "a b"}},
+		{"AUTH_SERVER_PORT", []string{"0", "65535"}, []string{"65536", "-1", "+1", "5000/tcp", "x", "1.0"}},
+		{"AUTH_METRICS_LISTEN", []string{"0.0.0.0:9190", ":9190", "unix:///run/m.sock"}, []string{"off", "9190"}},
+		{"AUTH_DATABASE_URL", []string{"postgres://u:p@h/db", "postgresql://a:1,b:2/db?target_session_attrs=read-write"},
+			[]string{"mysql://h/db", "postgres://", "host=h", "postgresql+psycopg2://h/db", "sqlite:///x.db", "postgres://h\n"}},
+		{"AUTH_CLIENT_KEY", []string{aClientKey, strings.ToUpper(aClientKey)}, []string{"my-app-key", "6f9619ff-8b86-1011-b42d-00c04fc964ff", "6f9619ff-8b86-4011-742d-00c04fc964ff"}},
+		{"AUTH_CLIENT_KEY_OVERLAP", []string{"0s", "90m", "30d"}, []string{"31d", "-1h", "1", "1w", "d", "-1d", "1.5d"}},
+		{"AUTH_JWT_SECRET_KEY", []string{strings.Repeat("k", 32)}, []string{strings.Repeat("k", 31), "k"}},
+		{"AUTH_JWT_ALGORITHM", []string{"HS256", "HS384", "HS512"}, []string{"none", "RS256", "hs256", "EdDSA"}},
+		{"AUTH_JWT_ISSUER", []string{"https://gate.example.com"}, []string{"a\nb", strings.Repeat("a", 1025)}},
+		{"AUTH_JWT_ACCESS_TOKEN_EXPIRE_MINUTES", []string{"1", "525600"}, []string{"0", "-1", "15m", "525601"}},
+		{"AUTH_DECISION_LOG", []string{"off", "denied", "all", "0", "1", "0.25", "1e-3"}, []string{"on", "1.1", "-0.1", "NaN", "ALL", "10%"}},
+		{"AUTH_MAX_STALENESS", []string{"1s", "1d"}, []string{"0s", "999ms", "25h", "120"}},
+		{"AUTH_CACHE_MEMORY", []string{"1MiB", "64 MiB", "1048576", "1073741824B", "2GB", "1TiB"}, []string{"1KiB", "2TiB", "64M", "-64MiB", "9999999999TiB", "MiB", "1.5GiB", "64mib"}},
+		{"AUTH_LOG_LEVEL", []string{"debug", "error"}, []string{"verbose", "INFO"}},
+		{"AUTH_LOG_FORMAT", []string{"text"}, []string{"yaml"}},
+	} {
+		for _, value := range try.accept {
+			if _, _, err := load(t, "", []string{try.name + "=" + value}); err != nil {
+				t.Errorf("%s=%s: %v", try.name, value, err)
+			}
+		}
+		for _, value := range try.refuse {
+			_, _, err := load(t, "", []string{try.name + "=" + value})
+			wantProblem(t, err, try.name+": ")
+		}
+	}
+}
+
+func TestEveryProblemAtOnceWithItsSource(t *testing.T) {
+	dir := write(t, ".env", "AUTH_LOG_LEVEL=loud\nAUTH_CASH_MEMORY=1GiB\n")
+	_, _, err := load(t, dir, []string{"AUTH_CACHE_MEMORY=64 MBytes", "AUTH_JWT_SECRET_KEY=short", "AUTH_ENABLE_ENCRYPTION=true"}, "--server-port=http")
+	want := `AUTH_ENABLE_ENCRYPTION: is not supported by this version (set in the environment): take it out
+AUTH_CASH_MEMORY: is no setting, in DIR/.env; did you mean AUTH_CACHE_MEMORY?
+AUTH_SERVER_PORT: "http", from flag --server-port, is not valid: want a port from 0 to 65535
+AUTH_JWT_SECRET_KEY: the value from the environment is not valid (it has 5 bytes): want 32 bytes or more, such as ` + "`openssl rand -base64 32`" + ` prints
+AUTH_CACHE_MEMORY: "64 MBytes", from the environment, is not valid: want a size such as 64MiB, from 1MiB to 1TiB
+AUTH_LOG_LEVEL: "loud", from DIR/.env, is not valid: want debug, info, warn or error`
+	if got := strings.ReplaceAll(fmt.Sprint(err), dir, "DIR"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// A feature that does not exist yet is refused wherever it is asked for, and let
+// pass where its setting says that it is off.
+func TestUnsupportedSettingsAreNotIgnored(t *testing.T) {
+	asked := map[string]string{
+		"AUTH_ENABLE_ENCRYPTION":             "true",
+		"AUTH_ENCRYPTION_KEY":                "x",
+		"AUTH_ENCRYPTION_KEY_FILE":           "/run/secrets/x",
+		"AUTH_OPEN_TENANCY":                  "yes",
+		"AUTH_STRICT_USERS_DEFAULT":          "1",
+		"AUTH_STRICT_INPUT":                  "true",
+		"AUTH_ALLOW_CORS":                    "true",
+		"AUTH_CORS_ORIGINS":                  "https://app.example.com",
+		"AUTH_TRUSTED_PROXIES":               "10.0.0.0/8",
+		"AUTH_RATE_LIMIT":                    "6000/m",
+		"AUTH_RATE_LIMIT_WRITES":             "3000/m",
+		"AUTH_RATE_LIMIT_FAILURES":           "5/m",
+		"AUTH_JWT_PRIVATE_KEY":               "x",
+		"AUTH_JWT_PRIVATE_KEY_FILE":          "x",
+		"AUTH_JWT_REFRESH_TOKEN_EXPIRE_DAYS": "30",
+	}
+	for _, u := range unsupported {
+		value, ok := asked[u.name]
+		if !ok {
+			t.Errorf("no case for %s", u.name)
+		}
+		_, _, err := load(t, "", []string{u.name + "=" + value})
+		wantProblem(t, err, u.name+": is not supported by this version (set in the environment)")
+		_, _, err = load(t, write(t, ".env", u.name+"="+value+"\n"), nil)
+		wantProblem(t, err, u.name+": is not supported by this version")
+		for _, off := range []string{u.also, "", strings.ToUpper(u.also)} {
+			cfg, warnings, err := load(t, "", []string{u.name + "=" + off})
+			if cfg == nil || len(warnings) > 0 {
+				t.Errorf("%s=%s: %v, %v", u.name, off, warnings, err)
+			}
+		}
+	}
+	if len(asked) != len(unsupported) {
+		t.Errorf("%d cases for %d unsupported settings", len(asked), len(unsupported))
+	}
+	if cfg, _, err := load(t, "", []string{"AUTH_ALLOW_CORS=no", "AUTH_OPEN_TENANCY=0"}); cfg == nil {
+		t.Errorf("off in other words: %v", err)
+	}
+}
+
+func TestUnknownNames(t *testing.T) {
+	for name, want := range map[string]string{
+		"AUTH_JWT_SECRET":                  "AUTH_JWT_SECRET: is no setting and is ignored",
+		"AUTH_SQLITEPATH":                  "AUTH_SQLITEPATH: is no setting and is ignored; did you mean AUTH_SQLITE_PATH?",
+		"AUTH_JWT_SECRET_KEYS":             "AUTH_JWT_SECRET_KEYS: is no setting and is ignored; did you mean AUTH_JWT_SECRET_KEY?",
+		"auth_log_level":                   "auth_log_level: is no setting and is ignored; did you mean AUTH_LOG_LEVEL?",
+		"AUTH_SERVICE_HOST":                "AUTH_SERVICE_HOST: is no setting and is ignored; Kubernetes injects such names for a Service called auth",
+		"AUTH_PORT":                        "AUTH_PORT: is no setting and is ignored; Kubernetes injects such names for a Service called auth",
+		"AUTH_PORT_5000_TCP_ADDR":          "AUTH_PORT_5000_TCP_ADDR: is no setting and is ignored; Kubernetes",
+		"AUTH_SERVER_SERVICE_PORT_METRICS": "AUTH_SERVER_SERVICE_PORT_METRICS: is no setting and is ignored; Kubernetes injects such names for a Service called auth-server",
+	} {
+		cfg, warnings, err := load(t, "", []string{name + "=x"})
+		if cfg == nil {
+			t.Errorf("%s stopped the start: %v", name, err)
+		}
+		wantWarning(t, warnings, want)
+		_, _, err = load(t, write(t, ".env", name+"=x\n"), nil)
+		wantProblem(t, err, name+": is no setting, in ")
+	}
+	if _, warnings, _ := load(t, "", []string{"SSH_AUTH_SOCK=/x", "PATH=/bin"}); len(warnings) > 0 {
+		t.Errorf("names of others: %v", warnings)
+	}
+	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	NewSettings().AddFlags(fs)
+	if err := fs.Parse([]string{"--enable-encryption"}); err == nil {
+		t.Error("an unknown flag was taken")
+	}
+}
+
+// A Kubernetes Service called auth-server writes to a name that is ours.
+func TestPortFromKubernetesIsExplained(t *testing.T) {
+	_, _, err := load(t, "", []string{"AUTH_SERVER_PORT=tcp://10.0.0.1:5000"})
+	wantProblem(t, err, "AUTH_SERVER_PORT: ")
+	if !strings.Contains(err.Error(), "enableServiceLinks: false") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestStoreNames(t *testing.T) {
+	one, other := "AUTH_DATABASE_URL=postgres://u:hunter2@a/db", "AUTH_POSTGRESQL_URL=postgres://u:hunter3@b/db"
+	_, _, err := load(t, "", []string{one, other})
+	wantProblem(t, err, "AUTH_DATABASE_URL: and AUTH_POSTGRESQL_URL name different stores")
+	if strings.Contains(err.Error(), "hunter") {
+		t.Errorf("a password is shown: %v", err)
+	}
+	for _, environ := range [][]string{{one}, {one, "AUTH_POSTGRESQL_URL=postgres://u:hunter2@a/db"}, {"AUTH_POSTGRESQL_URL=postgres://u:hunter2@a/db"}, {one, "AUTH_POSTGRESQL_URL="}} {
+		if cfg := mustLoad(t, "", environ); cfg.DatabaseURL.Reveal() != "postgres://u:hunter2@a/db" {
+			t.Errorf("%v: got %q", environ, cfg.DatabaseURL.Reveal())
+		}
+	}
+	if cfg := mustLoad(t, "", []string{"AUTH_SQLITE_PATH=rel/db"}); cfg.SQLitePath != "rel/db" {
+		t.Errorf("got %q", cfg.SQLitePath)
+	}
+	if _, _, err := Load(Input{Dir: t.TempDir()}); err == nil || !strings.Contains(err.Error(), "set HOME") {
+		t.Errorf("~ without HOME: %v", err)
+	}
+	if _, _, err := Load(Input{Dir: t.TempDir(), Environ: []string{one}}); err != nil {
+		t.Errorf("~ without HOME on Postgres: %v", err)
+	}
+}
+
+func TestPlainTextBeyondLoopback(t *testing.T) {
+	for _, address := range []string{"0.0.0.0:9191", ":9191", "[::]:9191", "10.0.0.1:9191", "gate:9191", "127.0.0.1:9191,10.0.0.1:9191"} {
+		listen := "AUTH_EXTAUTHZ_LISTEN=" + address
+		_, _, err := load(t, "", []string{listen})
+		wantProblem(t, err, "AUTH_EXTAUTHZ_LISTEN: ")
+		for _, also := range [][]string{{"AUTH_EXTAUTHZ_INSECURE=true"}, {"AUTH_EXTAUTHZ_TLS_CERT=c", "AUTH_EXTAUTHZ_TLS_KEY=k"}} {
+			if _, warnings, err := load(t, "", append(also, listen)); err != nil || len(warnings) > 0 {
+				t.Errorf("%s with %v: %v, %v", listen, also, warnings, err)
+			}
+		}
+	}
+	_, warnings, err := load(t, "", []string{"AUTH_SERVER_HOST=0.0.0.0"})
+	if err != nil {
+		t.Error(err)
+	}
+	wantWarning(t, warnings, "AUTH_SERVER_HOST: the admin API on 0.0.0.0:5000 can be reached")
+	if _, warnings, _ := load(t, "", []string{"AUTH_SERVER_HOST=::", "AUTH_SERVER_TLS_CERT=c", "AUTH_SERVER_TLS_KEY=k"}); len(warnings) > 0 {
+		t.Errorf("with TLS: %v", warnings)
+	}
+}
+
+func TestHalfATLSConfiguration(t *testing.T) {
+	for setting, want := range map[string]string{
+		"AUTH_EXTAUTHZ_TLS_CERT=c":      "AUTH_EXTAUTHZ_TLS_KEY: is missing",
+		"AUTH_EXTAUTHZ_TLS_KEY=k":       "AUTH_EXTAUTHZ_TLS_CERT: is missing",
+		"AUTH_EXTAUTHZ_TLS_CLIENT_CA=a": "AUTH_EXTAUTHZ_TLS_CLIENT_CA: client certificates need TLS",
+		"AUTH_SERVER_TLS_CERT=c":        "AUTH_SERVER_TLS_KEY: is missing",
+		"AUTH_SERVER_TLS_KEY=k":         "AUTH_SERVER_TLS_CERT: is missing",
+	} {
+		_, _, err := load(t, "", []string{setting})
+		wantProblem(t, err, want)
+	}
+}
+
+func TestDebugModeLowersTheLogLevel(t *testing.T) {
+	if cfg := mustLoad(t, "", nil, "--debug-mode"); cfg.LogLevel != slog.LevelDebug || !cfg.DebugMode {
+		t.Errorf("got %v", cfg.LogLevel)
+	}
+	if cfg := mustLoad(t, "", []string{"AUTH_LOG_LEVEL=error"}, "--debug-mode"); cfg.LogLevel != slog.LevelError {
+		t.Errorf("got %v", cfg.LogLevel)
+	}
+}
+
+func TestShortKeyForALongHash(t *testing.T) {
+	_, warnings, err := load(t, "", []string{"AUTH_JWT_ALGORITHM=HS512", "AUTH_JWT_SECRET_KEY=" + strings.Repeat("k", 63)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantWarning(t, warnings, "AUTH_JWT_SECRET_KEY: has 63 bytes, and HS512")
+	if _, warnings, _ := load(t, "", []string{"AUTH_JWT_ALGORITHM=HS512", "AUTH_JWT_SECRET_KEY=" + strings.Repeat("k", 64)}); len(warnings) > 0 {
+		t.Errorf("64 bytes: %v", warnings)
+	}
+}
+
+// Nothing that Load returns or that a Config can be turned into shows a secret.
+func TestSecretsAreNeverShown(t *testing.T) {
+	environ := []string{"AUTH_JWT_SECRET_KEY=" + aSecret, "AUTH_CLIENT_KEY=" + aClientKey, "AUTH_DATABASE_URL=postgres://u:hunter2@h/db"}
+	cfg, warnings, err := load(t, "", environ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.JWTSecretKey.Reveal() != aSecret || cfg.ClientKey.Reveal() != aClientKey {
+		t.Error("Reveal does not give the value")
+	}
+	var shown bytes.Buffer
+	encoded, err := json.Marshal(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown.Write(encoded)
+	fmt.Fprintf(&shown, "%v %+v %#v %s %v\n", cfg, *cfg, *cfg, cfg.Dump(), warnings)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
+		fmt.Fprintf(&shown, verb, cfg.JWTSecretKey)
+		fmt.Fprintf(&shown, verb, &cfg.JWTSecretKey)
+	}
+	hidden := struct{ secret Secret }{cfg.JWTSecretKey}
+	fmt.Fprintf(&shown, "%v %+v %#v\n", hidden, &hidden, hidden)
+	slog.New(slog.NewJSONHandler(&shown, nil)).Info("x", "secret", cfg.JWTSecretKey, "config", cfg)
+	slog.New(slog.NewTextHandler(&shown, nil)).Info("x", "secret", cfg.JWTSecretKey, "config", cfg)
+	for _, bad := range []string{"x", aSecret[:31]} {
+		_, _, err := load(t, "", []string{"AUTH_JWT_SECRET_KEY=" + bad, "AUTH_CLIENT_KEY=" + aClientKey + "0", "AUTH_DATABASE_URL=mysql://u:hunter2@h/db"})
+		fmt.Fprintln(&shown, err)
+	}
+	for _, secret := range []string{aSecret[:16], aClientKey[:8], "hunter2", fmt.Sprintf("%x", aSecret[:8])} {
+		if strings.Contains(strings.ToLower(shown.String()), strings.ToLower(secret)) {
+			t.Errorf("%q is shown in\n%s", secret, shown.String())
+		}
+	}
+}
+
+func TestFlagsOfEverySetting(t *testing.T) {
+	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	NewSettings().AddFlags(fs)
+	for _, s := range Table() {
+		want := "--" + strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(s.Name, "AUTH_"), "_", "-"))
+		if f := fs.Lookup(s.Flag()); f == nil || "--"+f.Name != want {
+			t.Errorf("%s has no flag %s", s.Name, want)
+		}
+		if s.Secret && fs.Lookup(s.Flag()+"-file") == nil {
+			t.Errorf("%s has no flag for its file", s.Name)
+		}
+		if _, _, err := load(t, "", nil, "--"+s.Flag()+"="+s.Default); err != nil {
+			t.Errorf("the default of %s is refused: %v", s.Name, err)
+		}
+	}
+}
