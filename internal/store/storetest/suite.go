@@ -1,0 +1,215 @@
+// Package storetest is the conformance suite of the store contract: SQLite and
+// Postgres run it, and pass it whole. What the contract leaves open (how names
+// sort, what a fresh store holds) is settled here.
+package storetest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"portcullis/internal/store"
+	"portcullis/policy"
+)
+
+// Harness opens stores for the suite. Every function ends the test on failure,
+// and leaves closing to t.Cleanup.
+type Harness struct {
+	// Open makes an empty database and opens it.
+	Open func(t *testing.T) store.Store
+	// OpenSecond opens the database of st once more, as another process would:
+	// nothing in memory is shared.
+	OpenSecond func(t *testing.T, st store.Store) store.Store
+	// Touch commits one write through the store's own write path, with a change
+	// set (store.ChangeSet) that names each of the principals of tenant, and any
+	// audit row. No single write of the contract touches so many.
+	Touch func(t *testing.T, st store.Store, by store.Actor, tenant store.TenantID, principals []store.Index) store.Result
+}
+
+// Run runs the suite.
+func Run(t *testing.T, h Harness) {
+	for _, group := range []struct {
+		name string
+		run  func(*testing.T, Harness)
+	}{
+		{"Fresh", testFresh},
+		{"Writes", testWrites},
+		{"Refusals", testRefusals},
+		{"Delta", testDelta},
+		{"Keys", testKeys},
+		{"RegisterKey", testRegisterKey},
+	} {
+		t.Run(group.name, func(t *testing.T) { group.run(t, h) })
+	}
+}
+
+// callTimeout bounds each call of the suite. A store that meets it only just is
+// broken in another way.
+const callTimeout = 30 * time.Second
+
+// kit is one store under test, with calls that end the test on error.
+type kit struct {
+	*testing.T
+	store.Store
+	h      Harness
+	ctx    context.Context
+	by     store.Actor
+	tenant store.TenantID // default
+}
+
+func newKit(t *testing.T, h Harness) *kit {
+	t.Helper()
+	return kitOn(t, h, h.Open(t))
+}
+
+func kitOn(t *testing.T, h Harness, st store.Store) *kit {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 4*callTimeout)
+	t.Cleanup(cancel)
+	k := &kit{T: t, Store: st, h: h, ctx: ctx, by: actor()}
+	k.tenant = k.tenantID(store.DefaultTenant)
+	return k
+}
+
+// second is another handle on the same database.
+func (k *kit) second() *kit {
+	k.Helper()
+	return kitOn(k.T, k.h, k.h.OpenSecond(k.T, k.Store))
+}
+
+func actor() store.Actor {
+	return store.Actor{
+		Name:      "client:ops",
+		Address:   "192.0.2.7",
+		UserAgent: "suite/1.0",
+		RequestID: "req-0123456789",
+	}
+}
+
+func must[T any](k *kit) func(v T, err error) T {
+	return func(v T, err error) T {
+		k.Helper()
+		if err != nil {
+			k.Fatalf("unexpected error: %v", err)
+		}
+		return v
+	}
+}
+
+func (k *kit) tenantID(name string) store.TenantID {
+	k.Helper()
+	return must[store.Tenant](k)(k.TenantByName(k.ctx, name)).ID
+}
+
+func (k *kit) newTenant(name string) store.TenantID {
+	k.Helper()
+	t, _, err := k.CreateTenant(k.ctx, k.by, name, true)
+	return must[store.Tenant](k)(t, err).ID
+}
+
+func (k *kit) head() store.Revision {
+	k.Helper()
+	return must[store.Head](k)(k.Head(k.ctx)).Revision
+}
+
+// done ends the test unless the write did what it was asked.
+func (k *kit) done(r store.Result, err error) store.Result {
+	k.Helper()
+	if err != nil || r.Outcome != store.OutcomeDone {
+		k.Fatalf("got outcome %q, error %v; want done", r.Outcome, err)
+	}
+	return r
+}
+
+func (k *kit) role(tenant store.TenantID, names ...string) {
+	k.Helper()
+	for _, name := range names {
+		k.done(k.PutRole(k.ctx, k.by, tenant, name, nil))
+	}
+}
+
+func (k *kit) roleID(tenant store.TenantID, name string) policy.RoleID {
+	k.Helper()
+	for _, spec := range must[store.TenantRoles](k)(k.Roles(k.ctx, tenant)).Roles {
+		if spec.Name == name {
+			return spec.ID
+		}
+	}
+	k.Fatalf("role %q is not in the table", name)
+	return 0
+}
+
+func (k *kit) index(tenant store.TenantID, kind policy.Kind, id string) store.Index {
+	k.Helper()
+	return must[store.Index](k)(k.PrincipalIndex(k.ctx, tenant, kind, id))
+}
+
+func (k *kit) grant(tenant store.TenantID, kind policy.Kind, id string) policy.Grant {
+	k.Helper()
+	return must[store.GrantRow](k)(k.Grant(k.ctx, tenant, k.index(tenant, kind, id))).Grant
+}
+
+// names are the role names that the principal holds, sorted.
+func (k *kit) names(tenant store.TenantID, kind policy.Kind, id string) []string {
+	k.Helper()
+	byID := make(map[policy.RoleID]string)
+	for _, spec := range must[store.TenantRoles](k)(k.Roles(k.ctx, tenant)).Roles {
+		byID[spec.ID] = spec.Name
+	}
+	var out []string
+	for _, m := range k.grant(tenant, kind, id) {
+		if name, ok := byID[m.Role]; ok {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (k *kit) newKey(tenant store.TenantID, name, secret string) store.ClientKey {
+	k.Helper()
+	key, _, err := k.CreateKey(k.ctx, k.by, keyOf(tenant, name, secret))
+	return must[store.ClientKey](k)(key, err)
+}
+
+func (k *kit) key(secret string) *store.ClientKey {
+	k.Helper()
+	return must[store.KeyRow](k)(k.Key(k.ctx, digestOf(secret))).Key
+}
+
+// audit is the newest rows of the tenant.
+func (k *kit) audit(tenant store.TenantID) ([]store.AuditEntry, int) {
+	k.Helper()
+	entries, total, err := k.Audit(k.ctx, store.AuditQuery{Tenant: tenant, Limit: 500})
+	if err != nil {
+		k.Fatalf("read the audit: %v", err)
+	}
+	return entries, total
+}
+
+func (k *kit) delta(after store.Revision, held ...store.TenantID) store.Delta {
+	k.Helper()
+	return must[store.Delta](k)(k.Delta(k.ctx, after, held))
+}
+
+func (k *kit) wantErr(err, want error) {
+	k.Helper()
+	if !errors.Is(err, want) {
+		k.Errorf("got error %v, want one that is %q", err, want)
+	}
+}
+
+// inMicroseconds is a time that every store keeps as it is.
+func inMicroseconds(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
+func sameTime(a, b time.Time) bool {
+	return a.IsZero() == b.IsZero() && a.Sub(b).Abs() < time.Microsecond
+}
+
+// about reports whether t lies between from and to, give or take what a
+// database's clock may differ from this process's.
+func about(t, from, to time.Time) bool {
+	return t.After(from.Add(-5*time.Second)) && t.Before(to.Add(5*time.Second))
+}
