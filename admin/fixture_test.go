@@ -30,7 +30,6 @@ var backends = []struct {
 	open func(t testing.TB) store.Store
 }{
 	{"sqlite", openSQLite},
-	{"postgres", openPostgres},
 }
 
 func openSQLite(t testing.TB) store.Store {

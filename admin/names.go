@@ -2,6 +2,7 @@ package admin
 
 import (
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -62,15 +63,19 @@ func plainByte(b byte) bool {
 	return b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || b == '_' || b == '-'
 }
 
-// echo is a refused value as a message may show it: bounded, valid UTF-8. What
-// is special in HTML or JSON is escaped where the message is encoded.
+// echo is a refused value as a message may show it: bounded, valid UTF-8, and
+// without what a terminal or a reader's eye would obey (delete, C1 controls,
+// direction marks, zero-width characters). The C0 controls and what is special in
+// HTML are escaped where the message is encoded as JSON.
 func echo(s string) string {
-	if len(s) <= maxEchoed {
-		return strings.ToValidUTF8(s, "\uFFFD")
+	more := ""
+	if len(s) > maxEchoed {
+		s, more = s[:maxEchoed], "..."
 	}
-	cut := maxEchoed
-	for cut > maxEchoed-utf8.UTFMax && !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return strings.ToValidUTF8(s[:cut], "\uFFFD") + "..."
+	return strings.Map(func(r rune) rune {
+		if r >= 0x7f && r <= 0x9f || unicode.Is(unicode.Cf, r) {
+			return utf8.RuneError
+		}
+		return r // an invalid byte comes as RuneError already
+	}, s) + more
 }

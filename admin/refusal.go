@@ -60,8 +60,16 @@ func refusalStatus(p []byte) (status int, ok bool) {
 	}
 	_, line, _ = bytes.Cut(line, []byte(" "))
 	code, _, _ := bytes.Cut(line, []byte(" "))
-	status, err := strconv.Atoi(string(bytes.TrimSuffix(code, []byte(":"))))
-	return status, err == nil && status >= 400 && status <= 599
+	status, err := strconv.Atoi(string(code))
+	if err != nil || status < 400 {
+		return 0, false
+	}
+	if status >= 500 {
+		// An HTTP version or a transfer encoding that is not known: the caller's
+		// doing, and what a caller can cause is no fault of ours.
+		status = http.StatusBadRequest
+	}
+	return status, true
 }
 
 func refusal(status int, now time.Time) []byte {
