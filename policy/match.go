@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"math"
 	"slices"
 	"strings"
 )
@@ -23,6 +24,7 @@ type matcher struct {
 	space
 	root       pathNode
 	longest    int // bytes of the longest literal segment
+	deepest    int // segments of the longest pattern
 	mostVisits int // bound of the nodes that one search visits
 }
 
@@ -62,6 +64,12 @@ type query struct {
 	m      *matcher
 	host   hostID
 	method methodSet
+	path   string
+	// ends holds where each of the first segments ends, count of them: one more
+	// than the deepest pattern has, at most. The path is cut once, so that turning
+	// back never scans a long segment again.
+	ends  [maxPatternSegments + 1]int32
+	count int
 }
 
 // Match returns the most specific rule for a request, or nil when none matches.
@@ -69,51 +77,69 @@ type query struct {
 // with flags that the rule does not accept (Rule.Accepts). It allocates nothing,
 // and its time does not grow with the number of rules.
 func (p *Policy) Match(method, host, path string) *Rule {
-	if len(path) == 0 || path[0] != '/' || method == "" {
+	if len(path) == 0 || len(path) > math.MaxInt32 || path[0] != '/' || method == "" {
 		return nil
 	}
-	q := query{m: &p.matcher, method: p.methods.find(method)}
+	q := query{m: &p.matcher, method: p.methods.find(method), path: path}
 	if q.method == methodOther && strings.EqualFold(method, "CONNECT") {
 		q.method = methodConnect
 	}
 	if len(p.hosts.names) > 1 {
 		q.host = p.hosts.find(host)
 	}
-	return q.search(&p.root, path[1:])
+	q.cut(p.deepest + 1)
+	return q.search(&p.root, 0, 1)
 }
 
-// search finds the rule for what is left of a path after n's slash.
-func (q *query) search(n *pathNode, left string) *Rule {
-	segment, more := left, false
-	slash := strings.IndexByte(left, '/')
-	if slash >= 0 {
-		segment, more = left[:slash], true
+// cut finds the ends of the first segments, most of them at the most.
+func (q *query) cut(most int) {
+	at := 1
+	for q.count < most {
+		slash := strings.IndexByte(q.path[at:], '/')
+		if slash < 0 {
+			q.ends[q.count] = int32(len(q.path))
+			q.count++
+			return
+		}
+		at += slash
+		q.ends[q.count] = int32(at)
+		q.count++
+		at++
 	}
+}
+
+// search finds the rule for the path from segment number level on, which begins
+// at byte start, in the branch of n.
+func (q *query) search(n *pathNode, level, start int) *Rule {
+	end := int(q.ends[level])
+	segment := q.path[start:end]
 	if n.literals != nil && len(segment) <= q.m.longest {
 		if next := n.literals[segment]; next != nil {
-			if rule := q.step(next, left, slash, more); rule != nil {
+			if rule := q.enter(next, level, end); rule != nil {
 				return rule
 			}
 		}
 	}
 	if n.param != nil && segment != "" {
-		if rule := q.step(n.param, left, slash, more); rule != nil {
+		if rule := q.enter(n.param, level, end); rule != nil {
 			return rule
 		}
 	}
-	if n.rest != nil && left != "" {
+	if n.rest != nil && start < len(q.path) {
 		return q.choose(n.rest)
 	}
 	return nil
 }
 
-// step goes on in the child that took the first segment of left.
-func (q *query) step(next *pathNode, left string, slash int, more bool) *Rule {
-	if more {
-		return q.search(next, left[slash+1:])
-	}
-	if next.end != nil {
-		return q.choose(next.end)
+// enter goes on in the child that took a segment which ends at byte end.
+func (q *query) enter(next *pathNode, level, end int) *Rule {
+	switch {
+	case end == len(q.path):
+		if next.end != nil {
+			return q.choose(next.end)
+		}
+	case level+1 < q.count:
+		return q.search(next, level+1, end+1)
 	}
 	return nil
 }
@@ -167,9 +193,9 @@ func (m *matcher) build(rules []*Rule) {
 
 // leaf returns the leaf of a pattern, made where needed.
 func (m *matcher) leaf(p pattern) *leaf {
+	m.deepest = max(m.deepest, len(p))
 	at := &m.root
 	for _, seg := range p {
-		var next **pathNode
 		switch seg.kind {
 		case segmentRest:
 			if at.rest == nil {
@@ -177,11 +203,10 @@ func (m *matcher) leaf(p pattern) *leaf {
 			}
 			return at.rest
 		case segmentParam:
-			next = &at.param
-			if *next == nil {
-				*next = &pathNode{}
+			if at.param == nil {
+				at.param = &pathNode{}
 			}
-			at = *next
+			at = at.param
 		default:
 			if at.literals == nil {
 				at.literals = map[string]*pathNode{}

@@ -7,8 +7,7 @@ type RoleTable struct {
 	byName map[string]RoleID
 	names  []string
 	bit    map[string]int32 // number of each permission
-	words  int              // length of a row
-	bits   []uint64         // one row a role: its permissions and the inherited ones
+	rows   []permissionRow
 }
 
 // NewRoleTable resolves the inheritance of roles. What makes no sense adds
@@ -38,33 +37,27 @@ func NewRoleTable(roles []RoleSpec) *RoleTable {
 			}
 		}
 	}
-	t.words = (len(t.bit) + 63) / 64
-	t.bits = make([]uint64, t.words*len(specs))
-	for i, spec := range specs {
-		row := t.row(int32(i))
-		for _, permission := range spec.Permissions {
+	t.rows = make([]permissionRow, len(specs))
+	scratch := make([]uint64, (len(t.bit)+63)/64)
+	closeOver(specs, t.index, func(role int32, parents []int32) {
+		clear(scratch)
+		for _, permission := range specs[role].Permissions {
 			bit := t.bit[permission]
-			row[bit/64] |= 1 << (bit % 64)
+			scratch[bit/64] |= 1 << (bit % 64)
 		}
-	}
-	closeOver(specs, t.index, func(child, parent int32) {
-		from, to := t.row(parent), t.row(child)
-		for w := range to {
-			to[w] |= from[w]
+		for _, parent := range parents {
+			t.rows[parent].addTo(scratch)
 		}
+		t.rows[role] = packRow(scratch)
 	})
 	return t
 }
 
-func (t *RoleTable) row(role int32) []uint64 {
-	return t.bits[int(role)*t.words : (int(role)+1)*t.words]
-}
-
-// closeOver calls inherit(child, parent) for every sound link, each after all
-// links of the parent. It finds the rings among the roles by Tarjan's algorithm,
-// which finishes a ring only after all that can be reached from it, and leaves
-// out the links within one.
-func closeOver(specs []RoleSpec, index map[RoleID]int32, inherit func(child, parent int32)) {
+// closeOver calls resolve once for each role with the parents that it inherits
+// from, all of which have been resolved before. It finds the rings among the
+// roles by Tarjan's algorithm, which finishes a ring only after all that can be
+// reached from it, and leaves out the links within one.
+func closeOver(specs []RoleSpec, index map[RoleID]int32, resolve func(role int32, parents []int32)) {
 	var (
 		order  = make([]int32, len(specs)) // when a role was met, from 1; 0 is not yet
 		low    = make([]int32, len(specs)) // the earliest role on the stack that it reaches
@@ -104,11 +97,13 @@ func closeOver(specs []RoleSpec, index map[RoleID]int32, inherit func(child, par
 			ring[member] = rings
 		}
 		for _, member := range members {
+			var parents []int32
 			for _, id := range specs[member].Parents {
 				if parent, ok := index[id]; ok && ring[parent] != rings {
-					inherit(member, parent)
+					parents = append(parents, parent)
 				}
 			}
+			resolve(member, parents)
 		}
 	}
 	for role := range specs {
@@ -159,7 +154,7 @@ func (t *RoleTable) Allows(g Grant, now int64, permission string) bool {
 		return false
 	}
 	for i := range g {
-		if at, ok := t.index[g[i].Role]; ok && g[i].Live(now) && t.has(at, bit) {
+		if at, ok := t.index[g[i].Role]; ok && g[i].Live(now) && t.rows[at].has(bit) {
 			return true
 		}
 	}
@@ -177,9 +172,5 @@ func (t *RoleTable) HoldsPermission(role, permission string) bool {
 		return false
 	}
 	bit, ok := t.bit[permission]
-	return ok && t.has(t.index[id], bit)
-}
-
-func (t *RoleTable) has(role, bit int32) bool {
-	return t.bits[int(role)*t.words+int(bit/64)]&(1<<(bit%64)) != 0
+	return ok && t.rows[t.index[id]].has(bit)
 }

@@ -1,6 +1,10 @@
 package policy
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
 
 // tie is two rules that match one request, neither inside the other.
 type tie struct{ first, second *Rule }
@@ -20,6 +24,11 @@ func (s *space) findTies(rules []*Rule, limit int) []tie {
 		}
 	}
 	var ties []tie
+	defer func() {
+		slices.SortFunc(ties, func(a, b tie) int {
+			return cmp.Or(cmp.Compare(a.second.Index, b.second.Index), cmp.Compare(a.first.Index, b.first.Index))
+		})
+	}()
 	seen := map[tie]bool{}
 	for _, r := range rules {
 		check := func(other *Rule) bool {
@@ -68,6 +77,8 @@ type overlapTrie struct{ root overlapNode }
 
 type overlapNode struct {
 	literals map[string]*overlapNode
+	texts    []string // keys of literals, in order of arrival, so that runs are alike
+	children []*overlapNode
 	param    *overlapNode
 	ends     []*Rule // patterns that end here
 	rests    []*Rule // patterns whose {name...} begins here
@@ -89,10 +100,14 @@ func (t *overlapTrie) add(p pattern, r *Rule) {
 			if at.literals == nil {
 				at.literals = map[string]*overlapNode{}
 			}
-			if at.literals[seg.text] == nil {
-				at.literals[seg.text] = &overlapNode{}
+			next := at.literals[seg.text]
+			if next == nil {
+				next = &overlapNode{}
+				at.literals[seg.text] = next
+				at.texts = append(at.texts, seg.text)
+				at.children = append(at.children, next)
 			}
-			at = at.literals[seg.text]
+			at = next
 		}
 	}
 	at.ends = append(at.ends, r)
@@ -116,8 +131,8 @@ func (n *overlapNode) overlapping(p pattern, visit func(*Rule) bool) bool {
 			return false
 		}
 	default:
-		for text, next := range n.literals {
-			if text != "" && !next.overlapping(rest, visit) {
+		for i, next := range n.children {
+			if n.texts[i] != "" && !next.overlapping(rest, visit) {
 				return false
 			}
 		}
@@ -135,8 +150,8 @@ func (n *overlapNode) everything(inner bool, visit func(*Rule) bool) bool {
 	if inner && !(all(n.ends, visit) && all(n.rests, visit)) {
 		return false
 	}
-	for text, next := range n.literals {
-		if text == "" && !inner {
+	for i, next := range n.children {
+		if n.texts[i] == "" && !inner {
 			// Its own ends are the path that ends here; below it the path goes on.
 			if !next.below(visit) {
 				return false
@@ -155,7 +170,7 @@ func (n *overlapNode) below(visit func(*Rule) bool) bool {
 	if !all(n.rests, visit) {
 		return false
 	}
-	for _, next := range n.literals {
+	for _, next := range n.children {
 		if !next.everything(true, visit) {
 			return false
 		}
