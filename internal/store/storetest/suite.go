@@ -38,8 +38,17 @@ func Run(t *testing.T, h Harness) {
 		{"Writes", testWrites},
 		{"Refusals", testRefusals},
 		{"Delta", testDelta},
+		{"Tenants", testTenants},
+		{"Roles", testRoles},
+		{"Members", testMembers},
 		{"Keys", testKeys},
 		{"RegisterKey", testRegisterKey},
+		{"Bootstrap", testBootstrap},
+		{"Audit", testAudit},
+		{"Reports", testReports},
+		{"Wait", testWait},
+		{"Cancel", testCancel},
+		{"Close", testClose},
 	} {
 		t.Run(group.name, func(t *testing.T) { group.run(t, h) })
 	}

@@ -1,0 +1,207 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"portcullis/internal/store"
+	"portcullis/policy"
+)
+
+// testCancel: a call whose context ends is done whole or not at all, and says
+// which.
+func testCancel(t *testing.T, h Harness) {
+	t.Run("a context that has ended does nothing", func(t *testing.T) {
+		k := newKit(t, h)
+		k.role(k.tenant, "editor")
+		before, rows := k.head(), k.allAudit(0)
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		for name, call := range everyCall(k) {
+			if err := call(ctx); err == nil {
+				t.Errorf("%s: no error", name)
+			} else {
+				k.wantErr(err, context.Canceled)
+			}
+		}
+		if k.head() != before || k.allAudit(0) != rows {
+			t.Errorf("head %v and audit %v, were %v and %v", k.head(), k.allAudit(0), before, rows)
+		}
+	})
+
+	t.Run("a write is whole or nothing, and its error says which", func(t *testing.T) {
+		k := newKit(t, h)
+		k.role(k.tenant, "editor")
+		head := k.head()
+		_, rows := k.audit(k.tenant)
+		// How long a write takes here, so that the deadlines fall inside it.
+		took := callTimeout
+		for i := range 5 {
+			start := time.Now()
+			head = k.done(k.AddMember(k.ctx, k.by, k.tenant, policy.KindUser, fmt.Sprint("warm", i), "editor", time.Time{})).Revision
+			took = min(took, time.Since(start))
+			rows++
+		}
+		held := 0
+		done, failed := 0, 0
+		for i := range 150 {
+			ctx, cancel := context.WithTimeout(k.ctx, rand.N(3*took/2))
+			r, err := k.AddMember(ctx, k.by, k.tenant, policy.KindUser, fmt.Sprint("user", i), "editor", time.Time{})
+			cancel()
+			now := k.head()
+			switch {
+			case err == nil && now == r.Revision && now.Number == head.Number+1:
+				done++
+				rows++
+				held++
+			case err != nil && now == head:
+				failed++
+			default:
+				t.Fatalf("write %d: error %v, returned %v; head was %v and is %v", i, err, r.Revision, head, now)
+			}
+			if got := len(k.grant(k.tenant, policy.KindUser, fmt.Sprint("user", i))); (got == 1) != (err == nil) {
+				t.Fatalf("write %d: error %v, and %d memberships", i, err, got)
+			}
+			head = now
+		}
+		if _, total := k.audit(k.tenant); total != rows {
+			t.Errorf("%d audit rows, want %d", total, rows)
+		}
+		if list := must[[]store.Member](k)(k.MemberList(k.ctx, k.tenant, "editor")); len(list) != held+5 {
+			t.Errorf("%d members, want %d", len(list), held+5)
+		}
+		t.Logf("%d done, %d given up", done, failed)
+	})
+}
+
+// everyCall is each call of the contract but Close.
+func everyCall(k *kit) map[string]func(context.Context) error {
+	const user = policy.KindUser
+	key := keyOf(k.tenant, "ci", "canceled")
+	e := func(_ any, err error) error { return err }
+	return map[string]func(context.Context) error{
+		"Head":      func(ctx context.Context) error { return e(k.Head(ctx)) },
+		"Bootstrap": func(ctx context.Context) error { return e(k.Bootstrap(ctx, func(store.Digest) error { return nil })) },
+		"Delta":     func(ctx context.Context) error { return e(k.Delta(ctx, store.Revision{}, nil)) },
+		"Roles":     func(ctx context.Context) error { return e(k.Roles(ctx, k.tenant)) },
+		"Grant":     func(ctx context.Context) error { return e(k.Grant(ctx, k.tenant, store.Index{1})) },
+		"Key":       func(ctx context.Context) error { return e(k.Key(ctx, key.Digest)) },
+		"Report": func(ctx context.Context) error {
+			return k.Report(ctx, []store.Report{{Sidecar: "a", Kind: store.ReportHeartbeat, At: time.Now()}})
+		},
+		"Wait": k.Wait,
+		"CreateTenant": func(ctx context.Context) error {
+			_, _, err := k.CreateTenant(ctx, k.by, "acme", true)
+			return err
+		},
+		"AdmitTenant":      func(ctx context.Context) error { return e(k.AdmitTenant(ctx, k.by, k.tenant)) },
+		"TenantByName":     func(ctx context.Context) error { return e(k.TenantByName(ctx, "default")) },
+		"Tenants":          func(ctx context.Context) error { return e(k.Tenants(ctx)) },
+		"PutRole":          func(ctx context.Context) error { return e(k.PutRole(ctx, k.by, k.tenant, "a", nil)) },
+		"DeleteRole":       func(ctx context.Context) error { return e(k.DeleteRole(ctx, k.by, k.tenant, "a")) },
+		"AddParent":        func(ctx context.Context) error { return e(k.AddParent(ctx, k.by, k.tenant, "a", "b")) },
+		"RemoveParent":     func(ctx context.Context) error { return e(k.RemoveParent(ctx, k.by, k.tenant, "a", "b")) },
+		"AddPermission":    func(ctx context.Context) error { return e(k.AddPermission(ctx, k.by, k.tenant, "a", "p")) },
+		"RemovePermission": func(ctx context.Context) error { return e(k.RemovePermission(ctx, k.by, k.tenant, "a", "p")) },
+		"AddMember": func(ctx context.Context) error {
+			return e(k.AddMember(ctx, k.by, k.tenant, user, "alice", "a", time.Time{}))
+		},
+		"RemoveMember":   func(ctx context.Context) error { return e(k.RemoveMember(ctx, k.by, k.tenant, user, "alice", "a")) },
+		"RoleList":       func(ctx context.Context) error { return e(k.RoleList(ctx, k.tenant)) },
+		"PermissionList": func(ctx context.Context) error { return e(k.PermissionList(ctx, k.tenant, "a")) },
+		"MemberList":     func(ctx context.Context) error { return e(k.MemberList(ctx, k.tenant, "a")) },
+		"HasRole": func(ctx context.Context) error {
+			return e(k.HasRole(ctx, k.tenant, user, "alice", "a", time.Now()))
+		},
+		"HasPermission": func(ctx context.Context) error { return e(k.HasPermission(ctx, k.tenant, "a", "p")) },
+		"CreateKey": func(ctx context.Context) error {
+			_, _, err := k.CreateKey(ctx, k.by, key)
+			return err
+		},
+		"RevokeKeys": func(ctx context.Context) error {
+			_, _, err := k.RevokeKeys(ctx, k.by, k.tenant, "ci")
+			return err
+		},
+		"RegisterKey": func(ctx context.Context) error { return e(k.RegisterKey(ctx, k.by, key, 0)) },
+		"KeyList":     func(ctx context.Context) error { return e(k.KeyList(ctx, k.tenant)) },
+		"RecordAudit": func(ctx context.Context) error {
+			return k.RecordAudit(ctx, []store.AuditEntry{{Tenant: k.tenant, Actor: "a", Action: store.ActionGetAudit}})
+		},
+		"Audit": func(ctx context.Context) error {
+			_, _, err := k.Audit(ctx, store.AuditQuery{Tenant: k.tenant, Limit: 1})
+			return err
+		},
+		"FoldReports":  k.FoldReports,
+		"Sidecars":     func(ctx context.Context) error { return e(k.Sidecars(ctx)) },
+		"PruneChanges": func(ctx context.Context) error { return k.PruneChanges(ctx, 1) },
+	}
+}
+
+// testClose: Close ends what is in flight, and nothing works after it.
+func testClose(t *testing.T, h Harness) {
+	t.Run("calls in flight fail", func(t *testing.T) {
+		k := newKit(t, h)
+		if err := k.Wait(k.ctx); err != nil { // what was before the first one
+			t.Fatal(err)
+		}
+		waiting := make(chan error, 1)
+		go func() {
+			for {
+				if err := k.Wait(k.ctx); err != nil {
+					waiting <- err
+					return
+				}
+			}
+		}()
+		writing := make(chan error, 4)
+		for i := range cap(writing) {
+			go func() {
+				for n := 0; ; n++ {
+					if _, err := k.PutRole(k.ctx, k.by, k.tenant, fmt.Sprintf("role-%d-%d", i, n), nil); err != nil {
+						writing <- err
+						return
+					}
+				}
+			}()
+		}
+		time.Sleep(50 * time.Millisecond)
+		closed := make(chan error, 1)
+		go func() { closed <- k.Close() }()
+		for range cap(writing) + 2 {
+			select {
+			case err := <-closed:
+				if err != nil {
+					t.Errorf("close: %v", err)
+				}
+			case <-waiting:
+			case <-writing:
+			case <-time.After(callTimeout):
+				t.Fatal("Close, a Wait or a write goes on")
+			}
+		}
+	})
+
+	t.Run("nothing works afterwards, and what was written stays", func(t *testing.T) {
+		k := newKit(t, h)
+		k.role(k.tenant, "editor")
+		head := k.head()
+		other := k.second()
+		for range 2 {
+			if err := k.Close(); err != nil {
+				t.Errorf("close: %v", err)
+			}
+		}
+		for name, call := range everyCall(k) {
+			if err := call(k.ctx); err == nil {
+				t.Errorf("%s on a closed store: no error", name)
+			}
+		}
+		if other.head() != head {
+			t.Errorf("another process is at %v, the store was closed at %v", other.head(), head)
+		}
+		other.roleID(k.tenant, "editor")
+	})
+}
