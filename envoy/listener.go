@@ -28,7 +28,7 @@ const (
 
 	// permissiveHeadersKB lets a header block through to the gate that the other
 	// listener refuses (60 KiB).
-	permissiveHeadersKB = 1024
+	permissiveHeadersKB = 2048
 )
 
 // ingress is the listener that clients reach, with everything on.
