@@ -2,10 +2,13 @@
 
 package cache
 
-// The faults that the model test must catch, each compiled in by its own build
+// The faults that the model test must catch. Each is compiled in by its own build
 // tag and absent from every other build.
 const (
-	plantStampEarly  = false // stamp a value with a revision that was read before its rows
-	plantJoinerBlind = false // trust a shared load that began too early
-	plantSlotsZero   = false // leave floor and slots at 0 after a full load
+	plantStampEarly  = false // a value is stamped with a revision that was read before its rows
+	plantJoinerBlind = false // a shared load that began too early is trusted
 )
+
+// plantedHistory is where a full load that keeps its history, with floor and
+// slots left at 0, is planted.
+func plantedHistory(_, fresh *history) *history { return fresh }

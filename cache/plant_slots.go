@@ -5,5 +5,17 @@ package cache
 const (
 	plantStampEarly  = false
 	plantJoinerBlind = false
-	plantSlotsZero   = true
 )
+
+func plantedHistory(old, fresh *history) *history {
+	if old == nil {
+		return fresh
+	}
+	fresh.floor = 0
+	old.floor = 0
+	for i := range old.slots {
+		old.slots[i].Store(0)
+	}
+	old.learn(fresh.known[0])
+	return old
+}

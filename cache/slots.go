@@ -54,9 +54,6 @@ type history struct {
 
 func newHistory(base store.Revision) *history {
 	h := &history{floor: base.Number}
-	if plantSlotsZero {
-		h.floor = 0
-	}
 	h.learn(base)
 	return h
 }

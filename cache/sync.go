@@ -175,7 +175,7 @@ func (c *Cache) loadAll(ctx context.Context, asked Instant) error {
 	}
 	fresh := &Snapshot{
 		Revision: base.Head,
-		hist:     newHistory(base.Head),
+		hist:     plantedHistory(c.currentHistory(), newHistory(base.Head)),
 		keys:     keys,
 		byName:   newShardMap[string, *Tenant](nil),
 		byID:     newShardMap[store.TenantID, *Tenant](nil),

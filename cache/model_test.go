@@ -1,0 +1,419 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"portcullis/internal/identity"
+	"portcullis/internal/store"
+	"portcullis/policy"
+)
+
+// TestModel drives a cache and the naive model with random writes, checks, feed
+// delays, lagging and stopped loads, joiners, lost and reordered cache writes,
+// restarts, restored backups and clock steps, and holds the one law: once the
+// cache has published a revision as applied, no check allows what that revision
+// forbids, and every verdict is true at one revision.
+func TestModel(t *testing.T) {
+	tally := &tally{}
+	rapid.Check(t, func(rt *rapid.T) {
+		rapid.SyncTest(rt, func(rt *rapid.T) {
+			m := newMachine(rt, tally)
+			defer m.end()
+			rt.Repeat(m.actions())
+		})
+	})
+	t.Logf("%+v", *tally)
+	// A model that never allows, never reloads and never joins proves nothing.
+	if tally.Allowed == 0 || tally.Denied == 0 || tally.Faults == 0 || tally.Hits == 0 || tally.Late == 0 || tally.Restored == 0 {
+		t.Errorf("the run was too tame to prove the law: %+v", *tally)
+	}
+}
+
+// TestModelCatchesPlants builds the package with each planted fault and sees the
+// model find it.
+func TestModelCatchesPlants(t *testing.T) {
+	for _, plant := range []string{"plant_stamp", "plant_joiners", "plant_slots"} {
+		t.Run(plant, func(t *testing.T) {
+			out, err := exec.Command("go", "test", "-tags", plant, "-run", "^TestModel$", "-count=1", "-rapid.checks=20000", "-rapid.shrinktime=1s", "-rapid.nofailfile", ".").CombinedOutput()
+			if err == nil {
+				t.Fatalf("the model passed with %s built in:\n%s", plant, out)
+			}
+			if !strings.Contains(string(out), "the law is broken") {
+				t.Fatalf("the model failed for another reason:\n%s", out)
+			}
+		})
+	}
+}
+
+// tally counts what the runs went through.
+type tally struct {
+	Allowed, Denied, Faults, Late, Hits, Restored, Restarts, Loads int
+}
+
+type machine struct {
+	rt    *rapid.T
+	world *world
+	cache *Cache
+	chaos *rand.Rand
+	tally *tally
+
+	wall    int64 // how far the wall clock was set off
+	asleep  int64 // how long the machine was suspended: monotonic time stood still
+	pending []*pendingCheck
+}
+
+// pendingCheck is a check that runs, or ran.
+type pendingCheck struct {
+	q      question
+	from   int // index in the world's log of what was applied when it began
+	at     int64
+	done   bool
+	reason policy.Reason
+}
+
+// question is what a check asks: a user by name, or a client by key.
+type question struct {
+	tenant     store.TenantID
+	user       string
+	key        *store.Digest
+	permission string
+}
+
+func (q question) String() string {
+	if q.key != nil {
+		return fmt.Sprintf("key %x, %s", q.key[:1], q.permission)
+	}
+	return fmt.Sprintf("user %s of %d, %s", q.user, q.tenant, q.permission)
+}
+
+type noTokens struct{}
+
+func (noTokens) Verify(string) (*identity.Token, policy.Reason) {
+	return nil, policy.ReasonInvalidToken
+}
+func (noTokens) Generation() uint64 { return 1 }
+
+func newMachine(rt *rapid.T, ta *tally) *machine {
+	m := &machine{rt: rt, world: newWorld(), tally: ta}
+	m.chaos = rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "chaos"), 1))
+	m.start()
+	return m
+}
+
+// start makes a new process.
+func (m *machine) start() {
+	base := SystemClock()
+	cfg := Config{
+		Store: m.world, Feed: m.world, Verifier: noTokens{}, Silent: true,
+		Budget: 50 * time.Millisecond, MaxLoads: 4, MaxStaleness: 10 * time.Minute, Policy: policy.Empty(),
+		Clock: func() Instant {
+			i := base()
+			return Instant{Wall: i.Wall + m.wall, Mono: i.Mono - m.asleep}
+		},
+	}
+	cfg.Logger = discardLogger()
+	m.cache = newCache(cfg, newChaos[string, *Token](m.chaos).bytes(), newChaos[uint64, *Key](m.chaos), newChaos[uint64, *grant](m.chaos))
+	go m.cache.hear(context.Background())
+	synctest.Wait()
+}
+
+// end lets everything that still stands finish, and judges it.
+func (m *machine) end() {
+	m.world.mu.Lock()
+	m.world.holdLoads, m.world.holdDeltas, m.world.broken = 0, 0, false
+	m.world.mu.Unlock()
+	for range 100 {
+		m.world.release(0)
+		synctest.Wait()
+	}
+	time.Sleep(time.Minute)
+	synctest.Wait()
+	m.tally.Loads += m.world.loads
+	m.settle()
+}
+
+func (m *machine) actions() map[string]func(*rapid.T) {
+	tenant := rapid.SampledFrom([]store.TenantID{1, 1, 1, 2})
+	user := rapid.SampledFrom([]string{"ann", "bob"})
+	role := rapid.SampledFrom([]string{"editor", "viewer"})
+	perm := rapid.SampledFrom([]string{"edit", "view"})
+	digest := rapid.Custom(func(t *rapid.T) store.Digest {
+		return store.Digest{rapid.Byte().Draw(t, "key") % 3, 1}
+	})
+	client := func(d store.Digest) string { return fmt.Sprintf("c%d", d[0]%2) }
+	check := func(t *rapid.T) question {
+		q := question{tenant: tenant.Draw(t, "tenant"), permission: perm.Draw(t, "permission")}
+		if rapid.IntRange(0, 2).Draw(t, "by key") == 0 {
+			d := digest.Draw(t, "digest")
+			q.key = &d
+		} else {
+			q.user = user.Draw(t, "user")
+		}
+		return q
+	}
+	write := func(t *rapid.T) {
+		te, ro := tenant.Draw(t, "tenant"), role.Draw(t, "role")
+		switch rapid.IntRange(0, 9).Draw(t, "write") {
+		case 0:
+			m.world.deleteRole(te, ro)
+		case 1, 2:
+			m.world.addRole(te, ro)
+		case 3, 4:
+			m.world.setPermission(te, ro, perm.Draw(t, "permission"), rapid.Bool().Draw(t, "has"))
+		case 5, 6:
+			expires := int64(0)
+			if rapid.IntRange(0, 3).Draw(t, "expires") == 0 {
+				expires = m.cache.Now().Wall + int64(time.Minute)
+			}
+			m.world.setMember(te, policy.KindUser, user.Draw(t, "user"), ro, rapid.Bool().Draw(t, "member"), expires, rapid.IntRange(0, 4).Draw(t, "wide") == 0)
+		case 7:
+			d := digest.Draw(t, "digest")
+			m.world.newKey(1, client(d), d)
+		case 8:
+			m.world.revokeKeys(1, client(digest.Draw(t, "digest")))
+		case 9:
+			m.world.setMember(1, policy.KindClient, client(digest.Draw(t, "digest")), ro, rapid.Bool().Draw(t, "member"), 0, false)
+		}
+	}
+	return map[string]func(*rapid.T){
+		"": func(*rapid.T) { m.settle() },
+		"furnish": func(t *rapid.T) {
+			// Enough that something is allowed.
+			for _, te := range []store.TenantID{1, 2} {
+				m.world.addRole(te, "editor")
+				m.world.setPermission(te, "editor", "edit", true)
+				m.world.setMember(te, policy.KindUser, "ann", "editor", true, 0, false)
+			}
+			m.world.newKey(1, client(store.Digest{0, 1}), store.Digest{0, 1})
+			m.world.setMember(1, policy.KindClient, client(store.Digest{0, 1}), "editor", true, 0, false)
+		},
+		"write":  write,
+		"write2": write,
+		"check":  func(t *rapid.T) { m.check(check(t)) },
+		"check2": func(t *rapid.T) { m.check(check(t)) },
+		"check twice, the second joining the first": func(t *rapid.T) {
+			q := check(t)
+			m.hold(&m.world.holdLoads, 1)
+			m.check(q)
+			write(t)
+			if rapid.Bool().Draw(t, "sync between") {
+				m.sync()
+			}
+			m.check(q)
+			m.world.release(rapid.IntRange(0, 3).Draw(t, "which"))
+			synctest.Wait()
+		},
+		"check while writes go by": func(t *rapid.T) {
+			// The writes touch what the check asks about, in the order that hurts.
+			q := question{tenant: 1, user: user.Draw(t, "user"), permission: "edit"}
+			m.hold(&m.world.holdLoads, 1)
+			m.check(q)
+			for range rapid.IntRange(1, 3).Draw(t, "writes") {
+				has := rapid.Bool().Draw(t, "has")
+				if rapid.Bool().Draw(t, "permission") {
+					m.world.setPermission(1, "editor", "edit", has)
+				} else {
+					m.world.setMember(1, policy.KindUser, q.user, "editor", has, 0, false)
+				}
+			}
+			m.world.release(rapid.IntRange(0, 3).Draw(t, "which"))
+			synctest.Wait()
+			m.check(q)
+		},
+		"sync": func(*rapid.T) { m.sync() },
+		"sync that stops": func(*rapid.T) {
+			m.hold(&m.world.holdDeltas, 1)
+			m.sync()
+		},
+		"hold loads": func(t *rapid.T) { m.hold(&m.world.holdLoads, rapid.IntRange(1, 2).Draw(t, "n")) },
+		"release": func(t *rapid.T) {
+			m.world.release(rapid.IntRange(0, 5).Draw(t, "which"))
+			synctest.Wait()
+		},
+		"lag":  func(t *rapid.T) { m.hold(&m.world.lag, rapid.IntRange(1, 4).Draw(t, "states")) },
+		"time": func(t *rapid.T) { time.Sleep(time.Duration(rapid.IntRange(1, 40).Draw(t, "s")) * time.Second) },
+		"budget runs out": func(*rapid.T) {
+			time.Sleep(60 * time.Millisecond)
+		},
+		"wall clock set": func(t *rapid.T) {
+			m.wall += int64(rapid.SampledFrom([]time.Duration{-time.Hour, -6 * time.Second, time.Second, 10 * time.Second, time.Hour}).Draw(t, "by"))
+		},
+		"suspend": func(t *rapid.T) {
+			d := rapid.SampledFrom([]time.Duration{time.Second, time.Hour}).Draw(t, "for")
+			time.Sleep(d)
+			m.asleep += int64(d)
+		},
+		"store away": func(t *rapid.T) {
+			m.setBroken(true)
+			m.check(check(t))
+			m.sync()
+			m.setBroken(false)
+		},
+		"restore": func(t *rapid.T) {
+			m.tally.Restored++
+			m.world.restore(rapid.IntRange(1, 6).Draw(t, "revisions"))
+			for range rapid.IntRange(0, 6).Draw(t, "writes after") {
+				write(t)
+			}
+		},
+		"restart": func(t *rapid.T) {
+			m.tally.Restarts++
+			m.start()
+		},
+	}
+}
+
+func (m *machine) hold(field *int, n int) {
+	m.world.mu.Lock()
+	*field = n
+	m.world.mu.Unlock()
+}
+
+func (m *machine) setBroken(broken bool) {
+	m.world.mu.Lock()
+	m.world.broken = broken
+	m.world.mu.Unlock()
+}
+
+func (m *machine) sync() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	go func() {
+		defer cancel()
+		m.cache.hear(ctx)
+	}()
+	synctest.Wait()
+}
+
+// check starts a check; it is judged when it ends.
+func (m *machine) check(q question) {
+	c := m.cache
+	p := &pendingCheck{q: q, from: -1}
+	if s := c.Snapshot(); s != nil {
+		if s.Revision.Number != c.Applied() {
+			m.rt.Fatalf("snapshot %d, published %d", s.Revision.Number, c.Applied())
+		}
+		p.from = m.indexOf(s.Revision)
+	}
+	m.pending = append(m.pending, p)
+	loads := m.world.loads
+	go func() {
+		p.reason, p.at = ask(c, q)
+		p.done = true
+	}()
+	synctest.Wait()
+	if p.done && p.reason == policy.ReasonOK && m.world.loads == loads {
+		m.tally.Hits++
+	}
+	if !p.done {
+		m.tally.Late++
+	}
+}
+
+func (m *machine) indexOf(r store.Revision) int {
+	m.world.mu.Lock()
+	defer m.world.mu.Unlock()
+	for i := len(m.world.log) - 1; i >= 0; i-- {
+		if m.world.log[i].revision == r {
+			return i
+		}
+	}
+	m.rt.Fatalf("the snapshot is at a revision that never was")
+	return 0
+}
+
+// ask is one check, as the gate runs it.
+func ask(c *Cache, q question) (policy.Reason, int64) {
+	now := c.Now()
+	for range 2 {
+		s := c.Snapshot()
+		if s == nil {
+			return policy.ReasonNoSnapshot, now.Wall
+		}
+		if r := c.Fresh(now); r != policy.ReasonOK {
+			return r, now.Wall
+		}
+		reason, end := answer(c, s, q, now)
+		if end != Retake {
+			return reason, now.Wall
+		}
+	}
+	return policy.ReasonStoreUnavailable, now.Wall
+}
+
+func answer(c *Cache, s *Snapshot, q question, now Instant) (policy.Reason, Lookup) {
+	tenant, kind, id := q.tenant, policy.KindUser, q.user
+	var holder *Holder
+	if q.key != nil {
+		k, reason, end := c.Key(s, *q.key, now)
+		if end != Found || reason != policy.ReasonOK {
+			return reason, end
+		}
+		tenant, kind, id, holder = k.Tenant, policy.KindClient, k.Name, &k.Holder
+	}
+	t, ok := s.TenantByID(tenant)
+	if !ok {
+		return policy.ReasonWrongTenant, Absent
+	}
+	grant, end := c.Grant(s, t, kind, id, holder, now)
+	if end != Found {
+		return end.Reason(policy.ReasonMissingPermission), end
+	}
+	roles, end := c.Roles(s, t, now)
+	if end != Found {
+		return end.Reason(policy.ReasonMissingPermission), end
+	}
+	if roles.Allows(grant, now.Wall, q.permission) {
+		return policy.ReasonOK, Found
+	}
+	return policy.ReasonMissingPermission, Found
+}
+
+// settle judges every check that has ended.
+func (m *machine) settle() {
+	m.pending = slices.DeleteFunc(m.pending, func(p *pendingCheck) bool {
+		if p.done {
+			m.judge(p)
+		}
+		return p.done
+	})
+}
+
+// judge holds one verdict against the law.
+func (m *machine) judge(p *pendingCheck) {
+	if p.reason.Effect() == policy.Fault || p.reason == policy.ReasonOverloaded {
+		m.tally.Faults++
+		return
+	}
+	allowed := p.reason == policy.ReasonOK
+	if allowed {
+		m.tally.Allowed++
+	} else {
+		m.tally.Denied++
+	}
+	m.world.mu.Lock()
+	defer m.world.mu.Unlock()
+	for _, s := range m.world.log[max(p.from, 0):] {
+		if s.allows(p.q, p.at) == allowed {
+			return
+		}
+	}
+	m.rt.Fatalf("the law is broken: %v: %v (%v) at no revision since %d", p.q, allowed, p.reason, m.world.log[max(p.from, 0)].revision.Number)
+}
+
+func (s *state) allows(q question, now int64) bool {
+	if q.key == nil {
+		return s.holds(q.tenant, policy.KindUser, q.user, q.permission, now)
+	}
+	k, ok := s.keys[*q.key]
+	return ok && k.Revoked.IsZero() && s.holds(k.Tenant, policy.KindClient, k.Name, q.permission, now)
+}

@@ -1,0 +1,385 @@
+package cache
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"maps"
+	"sync"
+	"time"
+
+	"portcullis/internal/store"
+	"portcullis/policy"
+)
+
+// world is the naive model: a store whose every committed state is kept whole,
+// and which can be told to answer late, from the past, or not at all.
+type world struct {
+	mu   sync.Mutex // guards everything below
+	log  []*state   // every state that was ever the newest one, in time order
+	tags uint64
+	ids  policy.RoleID
+
+	holdLoads  int             // how many of the next loads stop between reading and answering
+	holdDeltas int             // the same for reads of the feed
+	held       []chan struct{} // those that stopped
+	lag        int             // how many states behind the next load reads, as from a replica
+	broken     bool            // every call fails
+	loads      int             // how many loads were answered
+}
+
+// state is one committed revision. It is never changed.
+type state struct {
+	revision store.Revision
+	before   *state // the revision that it was made from
+	roles    map[policy.RoleID]roleState
+	members  map[memberID]int64 // to expiry
+	keys     map[store.Digest]store.ClientKey
+	changes  []store.Change
+}
+
+type roleState struct {
+	tenant      store.TenantID
+	name        string
+	permissions map[string]bool
+}
+
+type memberID struct {
+	tenant store.TenantID
+	kind   policy.Kind
+	id     string
+	role   policy.RoleID
+}
+
+var modelTenants = []store.Tenant{{ID: 1, Name: "default", Admitted: true}, {ID: 2, Name: "acme", Admitted: true}}
+
+func newWorld() *world {
+	w := &world{}
+	w.log = []*state{{
+		revision: store.Revision{Number: 1, Tag: w.tag()},
+		roles:    map[policy.RoleID]roleState{},
+		members:  map[memberID]int64{},
+		keys:     map[store.Digest]store.ClientKey{},
+	}}
+	return w
+}
+
+func (w *world) tag() (t store.Tag) {
+	w.tags++
+	binary.BigEndian.PutUint64(t[:], w.tags)
+	return t
+}
+
+func (w *world) head() *state { return w.log[len(w.log)-1] }
+
+// commit makes a new state by changing a copy of the newest one.
+func (w *world) commit(change func(*state)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	old := w.head()
+	next := &state{
+		revision: store.Revision{Number: old.revision.Number + 1, Tag: w.tag()},
+		before:   old,
+		roles:    maps.Clone(old.roles),
+		members:  maps.Clone(old.members),
+		keys:     maps.Clone(old.keys),
+	}
+	change(next)
+	for i := range next.changes {
+		next.changes[i].Revision = next.revision.Number
+	}
+	w.log = append(w.log, next)
+}
+
+// restore brings back the state of n revisions ago, as a restored backup does.
+func (w *world) restore(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.log = append(w.log, back(w.head(), n))
+}
+
+func back(s *state, n int) *state {
+	for ; n > 0 && s.before != nil; n-- {
+		s = s.before
+	}
+	return s
+}
+
+// holds reports what the state says of a principal and a permission.
+func (s *state) holds(tenant store.TenantID, kind policy.Kind, id, permission string, now int64) bool {
+	for m, expires := range s.members {
+		if m.tenant != tenant || m.kind != kind || m.id != id || (expires != 0 && now >= expires) {
+			continue
+		}
+		if r, ok := s.roles[m.role]; ok && r.tenant == tenant && r.permissions[permission] {
+			return true
+		}
+	}
+	return false
+}
+
+var errBroken = errors.New("the store is away")
+
+// read picks the state that a load answers from, and stops there if it was told
+// to.
+func (w *world) read() (*state, error) {
+	w.mu.Lock()
+	w.loads++
+	if w.broken {
+		w.mu.Unlock()
+		return nil, errBroken
+	}
+	s := back(w.head(), w.lag)
+	w.lag = 0
+	stop := w.holdLoads > 0
+	if stop {
+		w.holdLoads--
+	}
+	w.mu.Unlock()
+	if stop {
+		w.stop()
+	}
+	if plantStampEarly {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		late := *w.head()
+		late.revision = s.revision
+		return &late, nil
+	}
+	return s, nil
+}
+
+func (w *world) stop() {
+	c := make(chan struct{})
+	w.mu.Lock()
+	w.held = append(w.held, c)
+	w.mu.Unlock()
+	<-c
+}
+
+// release lets go of the n-th call that stopped.
+func (w *world) release(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.held) == 0 {
+		return
+	}
+	n %= len(w.held)
+	close(w.held[n])
+	w.held = append(w.held[:n], w.held[n+1:]...)
+}
+
+func (w *world) Wait(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+
+func (w *world) Delta(_ context.Context, after store.Revision, held []store.TenantID) (store.Delta, error) {
+	w.mu.Lock()
+	if w.broken {
+		w.mu.Unlock()
+		return store.Delta{}, errBroken
+	}
+	head := w.head()
+	d := store.Delta{Head: head.revision}
+	s := head
+	for s != nil && s.revision != after {
+		d.Changes = append(append([]store.Change(nil), s.changes...), d.Changes...)
+		s = s.before
+	}
+	stop := w.holdDeltas > 0
+	if stop {
+		w.holdDeltas--
+	}
+	w.mu.Unlock()
+	if stop {
+		w.stop()
+	}
+	if s == nil {
+		return store.Delta{}, store.ErrRevisionUnknown
+	}
+	for _, t := range held {
+		for _, c := range d.Changes {
+			if c.Kind == store.ChangeRoles && c.Tenant == t {
+				d.Roles = append(d.Roles, head.tenantRoles(t))
+				break
+			}
+		}
+	}
+	return d, nil
+}
+
+func (w *world) Bootstrap(_ context.Context, yield func(store.Digest) error) (store.Base, error) {
+	s, err := w.read()
+	if err != nil {
+		return store.Base{}, err
+	}
+	for d, k := range s.keys {
+		if k.Revoked.IsZero() {
+			if err := yield(d); err != nil {
+				return store.Base{}, err
+			}
+		}
+	}
+	return store.Base{Head: s.revision, Tenants: modelTenants}, nil
+}
+
+func (s *state) tenantRoles(t store.TenantID) store.TenantRoles {
+	out := store.TenantRoles{Tenant: t, Revision: s.revision}
+	for id, r := range s.roles {
+		if r.tenant == t {
+			spec := policy.RoleSpec{ID: id, Name: r.name}
+			for p := range r.permissions {
+				spec.Permissions = append(spec.Permissions, p)
+			}
+			out.Roles = append(out.Roles, spec)
+		}
+	}
+	return out
+}
+
+func (w *world) Roles(_ context.Context, t store.TenantID) (store.TenantRoles, error) {
+	s, err := w.read()
+	if err != nil {
+		return store.TenantRoles{}, err
+	}
+	return s.tenantRoles(t), nil
+}
+
+func (w *world) PrincipalIndex(_ context.Context, t store.TenantID, kind policy.Kind, id string) (store.Index, error) {
+	return store.PlainIndex(t, kind, id), nil
+}
+
+func (w *world) Grant(_ context.Context, t store.TenantID, index store.Index) (store.GrantRow, error) {
+	s, err := w.read()
+	if err != nil {
+		return store.GrantRow{}, err
+	}
+	row := store.GrantRow{Revision: s.revision}
+	for m, expires := range s.members {
+		if m.tenant == t && store.PlainIndex(t, m.kind, m.id) == index {
+			row.Grant = append(row.Grant, policy.Membership{Role: m.role, Expires: expires})
+		}
+	}
+	return row, nil
+}
+
+func (w *world) Key(_ context.Context, d store.Digest) (store.KeyRow, error) {
+	s, err := w.read()
+	if err != nil {
+		return store.KeyRow{}, err
+	}
+	row := store.KeyRow{Revision: s.revision}
+	if k, ok := s.keys[d]; ok {
+		row.Key = &k
+	}
+	return row, nil
+}
+
+func (w *world) Report(context.Context, []store.Report) error { return nil }
+
+// Writes, each with the change rows that a store would add.
+
+func (w *world) addRole(t store.TenantID, name string) {
+	w.commit(func(s *state) {
+		for _, r := range s.roles {
+			if r.tenant == t && r.name == name {
+				return
+			}
+		}
+		w.ids++
+		s.roles[w.ids] = roleState{tenant: t, name: name}
+		s.changes = append(s.changes, store.Change{Kind: store.ChangeRoles, Tenant: t})
+	})
+}
+
+func (s *state) role(t store.TenantID, name string) (policy.RoleID, bool) {
+	for id, r := range s.roles {
+		if r.tenant == t && r.name == name {
+			return id, true
+		}
+	}
+	return 0, false
+}
+
+func (w *world) deleteRole(t store.TenantID, name string) {
+	w.commit(func(s *state) {
+		id, ok := s.role(t, name)
+		if !ok {
+			return
+		}
+		delete(s.roles, id)
+		for m := range s.members {
+			if m.role == id {
+				delete(s.members, m)
+			}
+		}
+		s.changes = append(s.changes, store.Change{Kind: store.ChangeRoles, Tenant: t})
+	})
+}
+
+func (w *world) setPermission(t store.TenantID, role, permission string, has bool) {
+	w.commit(func(s *state) {
+		id, ok := s.role(t, role)
+		if !ok || s.roles[id].permissions[permission] == has {
+			return
+		}
+		r := s.roles[id]
+		r.permissions = maps.Clone(r.permissions)
+		if r.permissions == nil {
+			r.permissions = map[string]bool{}
+		}
+		if has {
+			r.permissions[permission] = true
+		} else {
+			delete(r.permissions, permission)
+		}
+		s.roles[id] = r
+		s.changes = append(s.changes, store.Change{Kind: store.ChangeRoles, Tenant: t})
+	})
+}
+
+func (w *world) setMember(t store.TenantID, kind policy.Kind, user, role string, member bool, expires int64, wide bool) {
+	w.commit(func(s *state) {
+		id, ok := s.role(t, role)
+		if !ok {
+			return
+		}
+		m := memberID{t, kind, user, id}
+		if member {
+			s.members[m] = expires
+		} else {
+			delete(s.members, m)
+		}
+		c := store.Change{Kind: store.ChangeGrant, Tenant: t, Index: store.PlainIndex(t, kind, user)}
+		if wide {
+			c = store.Change{Kind: store.ChangeTenantGrants, Tenant: t}
+		}
+		s.changes = append(s.changes, c)
+	})
+}
+
+func (w *world) newKey(t store.TenantID, name string, digest store.Digest) {
+	w.commit(func(s *state) {
+		if _, ok := s.keys[digest]; ok {
+			return
+		}
+		s.keys[digest] = store.ClientKey{Tenant: t, Name: name, Digest: digest}
+		s.changes = append(s.changes, store.Change{Kind: store.ChangeKey, Tenant: t, Digest: digest})
+	})
+}
+
+func (w *world) revokeKeys(t store.TenantID, name string) {
+	w.commit(func(s *state) {
+		for d, k := range s.keys {
+			if k.Tenant == t && k.Name == name && k.Revoked.IsZero() {
+				k.Revoked = time.Unix(1, 0)
+				s.keys[d] = k
+				s.changes = append(s.changes, store.Change{Kind: store.ChangeKey, Tenant: t, Digest: d, Gone: true})
+			}
+		}
+		for m := range s.members {
+			if m.tenant == t && m.kind == policy.KindClient && m.id == name {
+				delete(s.members, m)
+			}
+		}
+		s.changes = append(s.changes, store.Change{Kind: store.ChangeGrant, Tenant: t, Index: store.PlainIndex(t, policy.KindClient, name)})
+	})
+}
