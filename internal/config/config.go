@@ -62,9 +62,8 @@ type Config struct {
 	// JWTAccessTokenLifetime is how long an own token lives by default.
 	JWTAccessTokenLifetime time.Duration
 
-	// AuditLogging keeps the audit of the admin API. AuditChecks adds its permission
-	// checks.
-	AuditLogging, AuditChecks bool
+	// AuditChecks adds the admin API's permission checks to its audit.
+	AuditChecks bool
 
 	// DecisionLog says which decisions are logged; DecisionLogRate is the share of
 	// allowed ones in mode decisionlog.Sample.
@@ -77,6 +76,10 @@ type Config struct {
 	MaxStaleness time.Duration
 	// CacheMemory bounds all caches together, in bytes.
 	CacheMemory int64
+
+	// DrainDelay is how long a process goes on answering once it has been asked to
+	// end and has said that it is not ready.
+	DrainDelay time.Duration
 
 	// LogLevel and LogFormat are of the program's own log. DebugMode lowers the level
 	// to debug where no level was set.

@@ -74,10 +74,10 @@ func TestDefaults(t *testing.T) {
 		ClientKeyOverlap:       time.Hour,
 		JWTAlgorithm:           "HS256",
 		JWTAccessTokenLifetime: 15 * time.Minute,
-		AuditLogging:           true,
 		DecisionLog:            decisionlog.Denied,
 		MaxStaleness:           2 * time.Minute,
 		CacheMemory:            64 << 20,
+		DrainDelay:             time.Second,
 		LogLevel:               slog.LevelInfo,
 		LogFormat:              LogJSON,
 	}
@@ -208,6 +208,7 @@ AUTH_LOG_LEVEL: "loud", from DIR/.env, is not valid: want debug, info, warn or e
 // pass where its setting says that it is off.
 func TestUnsupportedSettingsAreNotIgnored(t *testing.T) {
 	asked := map[string]string{
+		"AUTH_ENABLE_AUDIT_LOGGING":          "false",
 		"AUTH_ENABLE_ENCRYPTION":             "true",
 		"AUTH_ENCRYPTION_KEY":                "x",
 		"AUTH_ENCRYPTION_KEY_FILE":           "/run/secrets/x",

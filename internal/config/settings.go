@@ -131,9 +131,6 @@ func Table() []Setting {
 				return err
 			}},
 
-		{Name: "AUTH_ENABLE_AUDIT_LOGGING", Default: "true", Want: wantBool, Bool: true,
-			Usage: "keep the audit of the admin API",
-			parse: func(c *Config, v string) error { return parseBool(&c.AuditLogging, v) }},
 		{Name: "AUTH_AUDIT_CHECKS", Default: "false", Want: wantBool, Bool: true,
 			Usage: "audit the admin API's permission checks too",
 			parse: func(c *Config, v string) error { return parseBool(&c.AuditChecks, v) }},
@@ -154,6 +151,10 @@ func Table() []Setting {
 			Usage: "the bound of all caches together",
 			parse: func(c *Config, v string) (err error) { c.CacheMemory, err = parseSize(v, 1<<20, 1<<40); return err }},
 
+		{Name: "AUTH_DRAIN_DELAY", Default: "1s", Want: wantDuration + ", at most 5m",
+			Usage: "how long a process goes on answering after SIGTERM, once it has said that it is not ready",
+			parse: func(c *Config, v string) error { return parseDuration(&c.DrainDelay, v, 0, 5*time.Minute) }},
+
 		{Name: "AUTH_LOG_LEVEL", Default: "info", Want: "debug, info, warn or error",
 			Usage: "the least level of the program's own log",
 			parse: func(c *Config, v string) error { return parseLevel(&c.LogLevel, v) }},
@@ -171,6 +172,7 @@ func Table() []Setting {
 // security setting in silence would be a lie. `also` is such a value, beside an
 // empty one.
 var unsupported = []struct{ name, also string }{
+	{"AUTH_ENABLE_AUDIT_LOGGING", "true"},
 	{"AUTH_ENABLE_ENCRYPTION", "false"},
 	{"AUTH_ENCRYPTION_KEY", ""},
 	{"AUTH_ENCRYPTION_KEY_FILE", ""},
