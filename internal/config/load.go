@@ -257,8 +257,8 @@ func (l *loader) findUnsupported() {
 		if at.source == "" || at.value == "" || strings.EqualFold(at.value, u.also) {
 			continue
 		}
-		var want bool
-		if u.also == "false" && parseBool(&want, at.value) == nil && !want {
+		var asked, isSo bool
+		if parseBool(&isSo, u.also) == nil && parseBool(&asked, at.value) == nil && asked == isSo {
 			continue
 		}
 		l.problem(u.name, "is not supported by this version (set in %s): take it out", at.source)
