@@ -117,8 +117,10 @@ func (f *File) Run(ctx context.Context) error {
 		err = watcher.Add(dir)
 	}
 	if err != nil {
-		f.cfg.Logger.Warn("policy file is polled only", "path", f.cfg.Path, "every", f.cfg.Poll, "error", err)
+		f.cfg.Logger.Warn("policy file is polled only", "path", f.cfg.Path, "every", f.cfg.Poll.String(), "error", err)
 	}
+
+	f.reload(ctx, events) // what changed between Open and the watch
 
 	poll := time.NewTicker(f.cfg.Poll)
 	defer poll.Stop()

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"fmt"
+	"net"
+
+	"portcullis/admin"
+	"portcullis/cache"
+	"portcullis/extauthz"
+	"portcullis/internal/decisionlog"
+	"portcullis/internal/identity"
+	"portcullis/internal/policyfile"
+)
+
+func (a *app) newCache() (*cache.Cache, error) {
+	cfg := a.cfg
+	verifier, err := identity.NewVerifier(identity.VerifierConfig{
+		Secret: []byte(cfg.JWTSecretKey.Reveal()), Algorithm: cfg.JWTAlgorithm,
+		Issuer: cfg.JWTIssuer, Audience: cfg.JWTAudience,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("AUTH_JWT_SECRET_KEY: %w", err)
+	}
+	settings := cache.Config{
+		Store: a.store, Feed: a.store, Verifier: verifier,
+		MaxStaleness: cfg.MaxStaleness, Memory: cfg.CacheMemory,
+		Registerer: a.registry, Logger: a.log,
+	}
+	if a.is.gate {
+		settings.Tenants = cfg.Tenants // the admin API alone serves every tenant
+	}
+	return cache.New(settings)
+}
+
+// noPolicy is said, on one line, by a gate without a policy file.
+const noPolicy = `AUTH_POLICY_FILE is not set: every request will be denied; write a policy and name it, as in: ` +
+	`echo '{version: 1, rules: [{name: health, path: /healthz, allow: anonymous}]}' > policy.yaml && portcullis serve --policy-file policy.yaml`
+
+func (a *app) openGate(p *process) (err error) {
+	cfg := a.cfg
+	if cfg.PolicyFile == "" {
+		a.log.Warn(noPolicy)
+	} else if a.policy, err = policyfile.Open(policyfile.Config{
+		Path: cfg.PolicyFile, Apply: a.cache.SetPolicy, Logger: a.log, Registerer: a.registry,
+	}); err != nil {
+		return fmt.Errorf("AUTH_POLICY_FILE: %w", err)
+	} else {
+		a.log.Info("policy loaded", "path", cfg.PolicyFile, "policy", a.policy.Policy().Digest(), "rules", a.policy.Policy().Len())
+	}
+	if !cfg.JWTSecretKey.IsSet() {
+		a.log.Warn("AUTH_JWT_SECRET_KEY is not set: every token will be refused; client keys work")
+	}
+	if a.decisions, err = decisionlog.New(decisionlog.Config{
+		Mode: cfg.DecisionLog, Rate: cfg.DecisionLogRate, Path: cfg.DecisionLogFile, Writer: p.stdout,
+		Registerer: a.registry, Logger: a.log,
+	}); err != nil {
+		return fmt.Errorf("AUTH_DECISION_LOG_FILE: %w", err)
+	}
+	core, err := extauthz.New(extauthz.Config{
+		Cache:             a.cache,
+		ContextExtensions: extauthz.ContextExtensions(cfg.ContextExtensions),
+		Faults:            extauthz.Faults(cfg.ExtAuthzFaults),
+		Log:               a.decisions, Registerer: a.registry, Logger: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	a.gate, err = extauthz.NewServer(extauthz.ServerConfig{
+		Core: core, Listen: joinListen(cfg.ExtAuthzListen), Insecure: cfg.ExtAuthzInsecure,
+		TLS:        extauthz.TLS{CertFile: cfg.ExtAuthzTLS.Cert, KeyFile: cfg.ExtAuthzTLS.Key, ClientCAFile: cfg.ExtAuthzTLS.ClientCA},
+		Ready:      func() bool { return a.cache.Snapshot() != nil },
+		DrainDelay: cfg.DrainDelay, DrainTimeout: gateGrace, Logger: a.log,
+	})
+	return err
+}
+
+func (a *app) openAdmin() error {
+	api, err := admin.New(admin.Config{
+		Store: a.store, Cache: a.cache, Registerer: a.registry, Logger: a.log, AuditChecks: a.cfg.AuditChecks,
+	})
+	if err != nil {
+		return err
+	}
+	a.admin, err = admin.NewServer(admin.ServerConfig{
+		Handler: api.Handler(), Addr: a.cfg.ServerAddress(), Logger: a.log,
+		TLSCert: a.cfg.ServerTLS.Cert, TLSKey: a.cfg.ServerTLS.Key, Grace: adminGrace,
+	})
+	return err
+}
+
+// showAddr is an address as a setting names it.
+func showAddr(addr net.Addr) string {
+	if addr.Network() == "unix" {
+		return "unix://" + addr.String()
+	}
+	return addr.String()
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const day = 24 * time.Hour
+
+// lifetime is a flag that says for how long something holds: a Go duration that
+// may begin with whole days ("15m", "90d", "1d12h"), more than nothing.
+type lifetime time.Duration
+
+func (l *lifetime) Set(text string) error {
+	d, err := parseLifetime(text)
+	if err != nil {
+		return err
+	}
+	*l = lifetime(d)
+	return nil
+}
+
+// Type is the word for the value in help texts.
+func (l *lifetime) Type() string { return "duration" }
+
+func (l *lifetime) String() string {
+	if *l == 0 {
+		return ""
+	}
+	return formatLifetime(time.Duration(*l))
+}
+
+// expiry is when something of that lifetime ends; the zero lifetime never does.
+func (l lifetime) expiry(now time.Time) time.Time {
+	if l == 0 {
+		return time.Time{}
+	}
+	return now.Add(time.Duration(l))
+}
+
+func parseLifetime(text string) (time.Duration, error) {
+	wrong := fmt.Errorf("%q is no duration: write it like 15m, 12h, 90d or 1d12h", text)
+	rest := text
+	var total time.Duration
+	if days, after, ok := strings.Cut(text, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 32)
+		if err != nil || n > uint64(math.MaxInt64/day) {
+			return 0, wrong
+		}
+		total, rest = time.Duration(n)*day, after
+	}
+	if rest != "" || text == "" {
+		d, err := time.ParseDuration(rest)
+		if err != nil || d < 0 || d > math.MaxInt64-total {
+			return 0, wrong
+		}
+		total += d
+	}
+	if total <= 0 {
+		return 0, fmt.Errorf("%q is no time at all: it must be more than zero", text)
+	}
+	return total, nil
+}
+
+// formatLifetime writes what parseLifetime reads, in the shortest form.
+func formatLifetime(d time.Duration) string {
+	days, rest := d/day, d%day
+	text := ""
+	if days > 0 {
+		text = strconv.FormatInt(int64(days), 10) + "d"
+	}
+	if rest == 0 && text != "" {
+		return text
+	}
+	clock := rest.String() // 1h30m0s
+	clock = strings.TrimSuffix(clock, "0s")
+	if clock == "" || strings.HasSuffix(rest.String(), "m0s") == false {
+		clock = rest.String()
+	}
+	if strings.HasSuffix(clock, "h0m") {
+		clock = strings.TrimSuffix(clock, "0m")
+	}
+	return text + clock
+}

@@ -1,0 +1,70 @@
+// Command portcullis is the gate beside Envoy, and everything that an operator
+// does on its host. docs/cli.md lists the commands; testdata/script holds a
+// script for each that is its documentation and its test.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first signal asks for an orderly end. After it the system's own handling
+	// is back, so that a second one ends the process at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Environ()))
+}
+
+// process is what a command has of the world outside.
+type process struct {
+	stdin   io.Reader
+	stdout  io.Writer // answers, and nothing else
+	stderr  io.Writer // facts, logs, errors
+	environ []string  // NAME=value, as os.Environ gives them
+
+	settingsOf   map[*cobra.Command]commandSettings
+	settingFlags map[*cobra.Command]*pflag.FlagSet
+}
+
+// run runs one command line, without the program's name, until it is done or
+// ctx ends, and returns the exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, environ []string) int {
+	p := &process{
+		stdin: stdin, stdout: stdout, stderr: stderr, environ: environ,
+		settingsOf:   map[*cobra.Command]commandSettings{},
+		settingFlags: map[*cobra.Command]*pflag.FlagSet{},
+	}
+	root := newRootCommand(p)
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return int(exitOK)
+	}
+	code, text := judge(err)
+	for line := range strings.Lines(text) {
+		fmt.Fprintln(stderr, "portcullis: "+strings.TrimSuffix(line, "\n"))
+	}
+	return int(code)
+}
+
+// lookupEnv reads a variable of the process's environment.
+func (p *process) lookupEnv(name string) (string, bool) {
+	for _, entry := range p.environ { // of two the first counts, as for os.Getenv
+		if key, value, ok := strings.Cut(entry, "="); ok && key == name {
+			return value, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"portcullis/internal/store/postgres"
+)
+
+func newMigrateCommand(p *process) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "migrate",
+		Short: "Bring a Postgres database to this version's schema",
+		Long: `Brings the Postgres database that AUTH_DATABASE_URL names to the schema of this
+version, step by step, and says what it did. Nothing else changes the schema:
+run it before the new version of admin starts; sidecars one release older go on.
+Several may run at once: one works, the others wait for it.
+
+A SQLite file is migrated by whatever opens it, so there is nothing to do there.`,
+		Example: "  portcullis migrate --database-url-file /run/secrets/database-url",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := p.settings(cmd)
+			if err != nil {
+				return err
+			}
+			if !onPostgres(cfg) {
+				fmt.Fprintf(p.stdout, "nothing to do: %s is SQLite, which is migrated when it is opened\n", cfg.SQLitePath)
+				return nil
+			}
+			applied, err := postgres.Migrate(cmd.Context(), cfg.DatabaseURL.Reveal())
+			for _, m := range applied {
+				fmt.Fprintf(p.stdout, "applied %s in %v\n", m.Name, m.Took.Round(time.Millisecond))
+			}
+			if err != nil {
+				return usageUnlessAway(err)
+			}
+			if len(applied) == 0 {
+				fmt.Fprintln(p.stdout, "nothing to do: the schema is this version's")
+			}
+			return nil
+		},
+	}
+	p.addSettings(c, []string{"AUTH_DATABASE_URL", "AUTH_POSTGRESQL_URL"})
+	return c
+}
