@@ -2,7 +2,6 @@ package policy
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -13,6 +12,14 @@ var ruleKeys = []string{
 	"name", "hosts", "methods", "path", "allow", "require", "tenants",
 	"allow_encoded_slash", "allow_double_slash", "allow_semicolon", "forward_credentials",
 }
+
+// fewTenants is how many tenants of a rule are searched one by one: that is as
+// fast as a map.
+const fewTenants = 8
+
+// maxRequired bounds the permissions that one rule asks about, and so the time
+// of a decision.
+const maxRequired = 64
 
 // readPolicy reads the top of a policy file. Rules whose path, hosts or methods
 // could not be read are left out of matchable; everything else about them has
@@ -124,20 +131,37 @@ func (y *yamlReader) readHosts(rule *Rule, at *yaml.Node) bool {
 	}
 	hosts, ok := y.words(at, "hosts", parseHost)
 	rule.Hosts = hosts
-	// A host that a wider one of the same rule covers says nothing, and the
-	// matcher relies on there being none (see match.go).
-	for _, host := range hosts {
-		name, _ := strings.CutPrefix(host, "*.")
-		for dot := strings.IndexByte(name, '.'); dot >= 0; dot = strings.IndexByte(name, '.') {
-			name = name[dot+1:]
-			if wide := "*." + name; wide != host && slices.Contains(hosts, wide) {
-				y.fail(at, "hosts: %q lies within %q; leave it out", host, wide)
-				ok = false
-				break
-			}
-		}
+	if covered, by := coveredHost(hosts); covered != "" {
+		y.fail(at, "hosts: %q lies within %q; leave it out", covered, by)
+		return false
 	}
 	return ok
+}
+
+// coveredHost returns a host pattern that lies within another one of the list,
+// which says nothing, and which the matcher relies on not to be there (see
+// match.go).
+func coveredHost(hosts []string) (covered, by string) {
+	wild := map[string]bool{}
+	for _, host := range hosts {
+		if suffix, ok := strings.CutPrefix(host, "*."); ok {
+			wild[suffix] = true
+		}
+	}
+	for _, host := range hosts {
+		name := strings.TrimPrefix(host, "*.")
+		for {
+			_, suffix, more := strings.Cut(name, ".")
+			if !more {
+				break
+			}
+			if wild[suffix] {
+				return host, "*." + suffix
+			}
+			name = suffix
+		}
+	}
+	return "", ""
 }
 
 func (y *yamlReader) readMethods(rule *Rule, at *yaml.Node) bool {
@@ -242,13 +266,21 @@ func (y *yamlReader) readRequirement(rule *Rule, at *yaml.Node) {
 		case one != nil && every != nil:
 			y.fail(at, "require: any and all exclude each other")
 		case one != nil:
-			rule.Require.Any, _ = y.words(one, "require any", checkPermission)
+			rule.Require.Any = y.readPermissions(one, "require any")
 		case every != nil:
-			rule.Require.All, _ = y.words(every, "require all", checkPermission)
+			rule.Require.All = y.readPermissions(every, "require all")
 		default:
 			y.fail(at, "require: neither any nor all")
 		}
 	}
+}
+
+func (y *yamlReader) readPermissions(at *yaml.Node, what string) []string {
+	names, _ := y.words(at, what, checkPermission)
+	if len(names) > maxRequired {
+		y.fail(at, "%s: %d permissions, more than %d; one role or permission could stand for them", what, len(names), maxRequired)
+	}
+	return names
 }
 
 func (y *yamlReader) readTenants(rule *Rule, at *yaml.Node) {
@@ -274,5 +306,11 @@ func (y *yamlReader) readTenants(rule *Rule, at *yaml.Node) {
 			}
 			return checkTenant(text)
 		})
+		if len(rule.Tenants) > fewTenants {
+			rule.tenantSet = make(map[string]bool, len(rule.Tenants))
+			for _, tenant := range rule.Tenants {
+				rule.tenantSet[tenant] = true
+			}
+		}
 	}
 }

@@ -19,6 +19,7 @@ type hostTree struct {
 	root   hostLabel
 	names  []string // pattern of each id; "" for anyHost
 	parent []hostID // the next wider pattern of each id
+	weight []int    // how many patterns lie within each id, itself included
 }
 
 // hostLabel is one label of the hosts, read from the right.
@@ -55,7 +56,7 @@ func parseHost(text string) string {
 
 // newHostTree takes the patterns of all rules; duplicates are fine.
 func newHostTree(patterns []string) (*hostTree, map[string]hostID) {
-	t := &hostTree{names: []string{""}, parent: []hostID{anyHost}}
+	t := &hostTree{names: []string{""}}
 	ids := map[string]hostID{}
 	for _, text := range patterns {
 		if _, ok := ids[text]; ok {
@@ -86,7 +87,14 @@ func newHostTree(patterns []string) (*hostTree, map[string]hostID) {
 	t.parent = make([]hostID, len(t.names))
 	for id, text := range t.names[1:] {
 		name, _ := strings.CutPrefix(text, "*.")
-		t.parent[id+1] = t.widest(name)
+		t.parent[id+1] = t.enclosing(name)
+	}
+	t.weight = make([]int, len(t.names))
+	t.weight[anyHost] = len(t.names)
+	for id := range t.names {
+		for at := hostID(id); at != anyHost; at = t.parent[at] {
+			t.weight[at]++
+		}
 	}
 	return t, ids
 }
@@ -108,8 +116,8 @@ func (t *hostTree) find(host string) hostID {
 	return id
 }
 
-// widest returns the narrowest "*." pattern that matches a host, or anyHost.
-func (t *hostTree) widest(host string) hostID {
+// enclosing returns the narrowest "*." pattern that matches a host, or anyHost.
+func (t *hostTree) enclosing(host string) hostID {
 	id, _ := t.walk(host)
 	return id
 }
@@ -132,16 +140,6 @@ func (t *hostTree) walk(host string) (wild, exact hostID) {
 		}
 	}
 	return wild, anyHost
-}
-
-// matches reports whether host pattern inner lies within outer or is outer.
-func (t *hostTree) matches(inner, outer hostID) bool {
-	for id := inner; id != anyHost; id = t.parent[id] {
-		if id == outer {
-			return true
-		}
-	}
-	return outer == anyHost
 }
 
 // example returns a host that the pattern matches.

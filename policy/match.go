@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strings"
@@ -174,18 +175,25 @@ func chosen(choices []choice, method methodSet) *Rule {
 // build fills the matcher. The rules have no ties.
 func (m *matcher) build(rules []*Rule) {
 	m.space, _ = newSpace(rules)
-	for _, r := range rules {
+	// The order in which one leaf and host needs its rules: narrow before wide. Of
+	// two rules there, the inner one has fewer methods, or the same and less weight
+	// of hosts.
+	ordered := slices.Clone(rules)
+	slices.SortStableFunc(ordered, func(a, b *Rule) int {
+		return cmp.Or(cmp.Compare(a.methods.count(), b.methods.count()), cmp.Compare(a.hostWeight, b.hostWeight))
+	})
+	for _, r := range ordered {
 		l := m.leaf(r.pattern)
 		for _, host := range r.hosts {
 			if host == anyHost {
-				l.any = m.place(l.any, r)
+				l.any = place(l.any, r)
 				continue
 			}
 			at, ok := slices.BinarySearchFunc(l.hosts, host, compareHost)
 			if !ok {
 				l.hosts = slices.Insert(l.hosts, at, hostChoices{host: host})
 			}
-			l.hosts[at].choices = m.place(l.hosts[at].choices, r)
+			l.hosts[at].choices = place(l.hosts[at].choices, r)
 		}
 	}
 	m.mostVisits = m.root.visits()
@@ -224,26 +232,17 @@ func (m *matcher) leaf(p pattern) *leaf {
 	return at.end
 }
 
-// place adds r to the choices of one leaf and host pattern. All rules there
-// that share a method overlap, so the more specific of two takes the methods
-// that both have.
-func (m *matcher) place(choices []choice, r *Rule) []choice {
-	mine := r.methods
-	for i := range choices {
-		c := &choices[i]
-		if common := c.methods & mine; common != 0 {
-			if m.within(r, c.rule) {
-				c.methods &^= common
-			} else {
-				mine &^= common
-			}
-		}
+// place adds r to the choices of one leaf and host pattern, for the methods that
+// no rule before it has taken.
+func place(choices []choice, r *Rule) []choice {
+	left := r.methods
+	for _, c := range choices {
+		left &^= c.methods
 	}
-	choices = slices.DeleteFunc(choices, func(c choice) bool { return c.methods == 0 })
-	if mine != 0 {
-		choices = append(choices, choice{methods: mine, rule: r})
+	if left == 0 {
+		return choices
 	}
-	return choices
+	return append(choices, choice{methods: left, rule: r})
 }
 
 // visits bounds the nodes that a search from n visits: n itself, one literal

@@ -1,6 +1,9 @@
 package policy
 
-import "math/bits"
+import (
+	"math/bits"
+	"strings"
+)
 
 // methodSet is a set of HTTP methods as bits. One bit stands for CONNECT, one
 // for every method that no rule names, and one for each method that a rule
@@ -16,6 +19,9 @@ const (
 	maxMethods      = 62 // distinct methods beside CONNECT that one file may name
 	maxMethodLength = 32 // bytes
 )
+
+// count returns the number of methods in the set.
+func (s methodSet) count() int { return bits.OnesCount64(uint64(s)) }
 
 // methodTable gives each method that the rules name its bit.
 type methodTable map[string]methodSet
@@ -71,4 +77,15 @@ func validMethod(text string) bool {
 		}
 	}
 	return true
+}
+
+// isToken reports whether a request may have the method at all: it is a token of
+// RFC 9110.
+func isToken(text string) bool {
+	for _, c := range []byte(text) {
+		if !isAlnum(c) && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return text != ""
 }

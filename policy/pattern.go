@@ -179,29 +179,6 @@ func (p pattern) within(q pattern) bool {
 	}
 }
 
-// overlaps reports whether one path exists that both patterns match.
-func (p pattern) overlaps(q pattern) bool {
-	for {
-		if len(p) == 0 || len(q) == 0 {
-			return len(p) == len(q)
-		}
-		a, b := p[0], q[0]
-		switch {
-		case a.kind == segmentRest:
-			return !q.bare()
-		case b.kind == segmentRest:
-			return !p.bare()
-		case a.kind == segmentLiteral && b.kind == segmentLiteral:
-			if a.text != b.text {
-				return false
-			}
-		case a.kind == segmentLiteral && a.text == "", b.kind == segmentLiteral && b.text == "":
-			return false
-		}
-		p, q = p[1:], q[1:]
-	}
-}
-
 // example returns a path that both of two overlapping patterns match.
 func (p pattern) example(q pattern) string {
 	var path strings.Builder

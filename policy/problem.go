@@ -36,7 +36,7 @@ func (p Problem) String() string {
 type CompileError struct {
 	File     string // "" when the source did not come from a file
 	Problems []Problem
-	Omitted  int // problems past the first 500, which are not kept
+	Omitted  int // problems found past the first 500, which are not kept; the search may have ended there
 }
 
 // Error lists the problems, one a line, each with the file's name before it
@@ -53,7 +53,7 @@ func (e *CompileError) Error() string {
 		b.WriteString(p.String())
 	}
 	if e.Omitted > 0 {
-		fmt.Fprintf(&b, "\nand %d more", e.Omitted)
+		fmt.Fprintf(&b, "\nand at least %d more", e.Omitted)
 	}
 	return b.String()
 }

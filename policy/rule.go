@@ -56,15 +56,28 @@ type Rule struct {
 	ForwardCredentials bool      // leave the credentials on the request that goes upstream
 
 	pattern pattern
-	hosts   []hostID  // ids of Hosts; anyHost alone when there are none
+	hosts   []hostID  // ids of Hosts, sorted; anyHost alone when there are none
 	methods methodSet // bits of Methods
+	// hostWeight is how many host patterns of the policy lie within Hosts. Of two
+	// rules whose hosts lie strictly inside each other's the inner one has less.
+	hostWeight int
+
+	tenantSet map[string]bool // Tenants, when they are many
 }
 
 // AdmitsTenant reports whether a principal of this tenant may use the rule. A
 // rule for every tenant says true here for any name: whether the tenant is an
 // admitted one is asked apart (Input.TenantAdmitted).
 func (r *Rule) AdmitsTenant(tenant string) bool {
-	return tenant != "" && (r.AnyTenant || slices.Contains(r.Tenants, tenant))
+	switch {
+	case tenant == "":
+		return false
+	case r.AnyTenant:
+		return true
+	case r.tenantSet != nil:
+		return r.tenantSet[tenant]
+	}
+	return slices.Contains(r.Tenants, tenant)
 }
 
 // Accepts reports whether the rule opts in to every ambiguity of a path.

@@ -100,7 +100,12 @@ func orNone(rule string) string {
 func (p *Policy) decideRequest(roles *RoleTable, c *testCase) (*Rule, Reason) {
 	path, flags := CanonPath(nil, []byte(c.request.path))
 	host, ok := CanonHost(nil, []byte(c.request.host))
-	if !ok {
+	switch {
+	case !ok:
+		return nil, ReasonAmbiguousRequest
+	case c.request.method == "CONNECT" && c.request.path == "":
+		return nil, ReasonNoRule
+	case flags&FlagUnsafe != 0:
 		return nil, ReasonAmbiguousRequest
 	}
 	rule := p.Match(c.request.method, string(host), string(path))

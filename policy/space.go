@@ -1,5 +1,7 @@
 package policy
 
+import "slices"
+
 // space is what the rules of one policy are compared in: the host patterns and
 // the methods that they name between them.
 type space struct {
@@ -23,6 +25,11 @@ func newSpace(rules []*Rule) (s space, tooMany []*Rule) {
 			for i, host := range r.Hosts {
 				r.hosts[i] = ids[host]
 			}
+			slices.Sort(r.hosts)
+		}
+		r.hostWeight = 0
+		for _, id := range r.hosts {
+			r.hostWeight += hosts.weight[id]
 		}
 		r.methods = 0
 		if len(r.Methods) == 0 {
@@ -49,43 +56,43 @@ func (s *space) within(a, b *Rule) bool {
 // is inclusion of the sets as well: no finite number of narrower patterns adds
 // up to a wider one, which matches hosts that none of them names.
 func (s *space) hostsWithin(a, b *Rule) bool {
+	if a.hostWeight > b.hostWeight {
+		return false
+	}
 	for _, inner := range a.hosts {
-		found := false
-		for _, outer := range b.hosts {
-			if s.hosts.matches(inner, outer) {
-				found = true
-				break
-			}
-		}
-		if !found {
+		if _, ok := s.covering(inner, b); !ok {
 			return false
 		}
 	}
 	return true
 }
 
+// covering returns the host pattern of r that the given one lies within, if any.
+// There is one at most, since none of a rule's patterns lies within another.
+func (s *space) covering(inner hostID, r *Rule) (hostID, bool) {
+	for id := inner; ; id = s.hosts.parent[id] {
+		if _, ok := slices.BinarySearch(r.hosts, id); ok {
+			return id, true
+		}
+		if id == anyHost {
+			return anyHost, false
+		}
+	}
+}
+
 // commonHost returns the narrower of two overlapping host patterns of a and b.
 func (s *space) commonHost(a, b *Rule) (hostID, bool) {
-	for _, x := range a.hosts {
-		for _, y := range b.hosts {
-			if s.hosts.matches(x, y) {
-				return x, true
-			}
-			if s.hosts.matches(y, x) {
-				return y, true
-			}
+	for _, id := range a.hosts {
+		if _, ok := s.covering(id, b); ok {
+			return id, true
+		}
+	}
+	for _, id := range b.hosts {
+		if _, ok := s.covering(id, a); ok {
+			return id, true
 		}
 	}
 	return anyHost, false
-}
-
-// overlap reports whether one request exists that both rules match.
-func (s *space) overlap(a, b *Rule) bool {
-	if a.methods&b.methods == 0 || !a.pattern.overlaps(b.pattern) {
-		return false
-	}
-	_, ok := s.commonHost(a, b)
-	return ok
 }
 
 // tie reports whether overlapping rules are a tie: neither lies strictly inside

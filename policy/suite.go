@@ -156,6 +156,9 @@ func (y *yamlReader) readRequest(at *yaml.Node, what string) testRequest {
 	if f["path"] == nil {
 		y.fail(at, "%s: request: path is missing", what)
 	}
+	if !isToken(r.method) {
+		y.fail(at, "%s: request: %q is no method", what, shorten(r.method))
+	}
 	return r
 }
 

@@ -17,48 +17,67 @@ type tie struct{ first, second *Rule }
 // overlap with its own. Where there are no ties, the rules that contain one rule
 // form a chain, so such pairs are few.
 func (s *space) findTies(rules []*Rule, limit int) []tie {
+	search := tieSearch{space: s, limit: limit, met: make(map[*Rule]*Rule, len(rules)), seen: map[tie]bool{}}
+	// Wide patterns first: of two rules of one host pattern the later one searches,
+	// and one that begins with literals goes down few branches.
+	ordered := slices.Clone(rules)
+	slices.SortStableFunc(ordered, func(a, b *Rule) int { return compareWidth(b.pattern, a.pattern) })
 	tries := make([]overlapTrie, len(s.hosts.names))
-	for _, r := range rules {
+	more := true
+	for _, r := range ordered {
 		for _, host := range r.hosts {
+			more = more && search.compare(r, &tries[host])
 			tries[host].add(r.pattern, r)
 		}
 	}
-	var ties []tie
-	defer func() {
-		slices.SortFunc(ties, func(a, b tie) int {
-			return cmp.Or(cmp.Compare(a.second.Index, b.second.Index), cmp.Compare(a.first.Index, b.first.Index))
-		})
-	}()
-	seen := map[tie]bool{}
-	for _, r := range rules {
-		check := func(other *Rule) bool {
-			if r == other || r.methods&other.methods == 0 {
-				return true
-			}
-			pair := tie{first: r, second: other}
-			if other.Index < r.Index {
-				pair = tie{first: other, second: r}
-			}
-			if s.tie(r, other) && !seen[pair] {
-				seen[pair] = true
-				ties = append(ties, pair)
-			}
-			return len(ties) <= limit
-		}
+	for _, r := range ordered {
 		for _, host := range r.hosts {
-			for id := host; ; id = s.hosts.parent[id] {
-				// Rules of one and the same host pattern meet from both sides, those of a
-				// wider one only from here.
-				if !tries[id].root.overlapping(r.pattern, check) {
-					return ties
-				}
-				if id == anyHost {
-					break
-				}
+			for id := host; id != anyHost; {
+				id = s.hosts.parent[id]
+				more = more && search.compare(r, &tries[id])
 			}
 		}
 	}
-	return ties
+	slices.SortFunc(search.found, func(a, b tie) int {
+		return cmp.Or(cmp.Compare(a.second.Index, b.second.Index), cmp.Compare(a.first.Index, b.first.Index))
+	})
+	return search.found
+}
+
+// compareWidth orders patterns by the kinds of their segments, literals first.
+func compareWidth(p, q pattern) int {
+	return slices.CompareFunc(p, q, func(a, b segment) int { return cmp.Compare(a.kind, b.kind) })
+}
+
+// tieSearch gathers ties.
+type tieSearch struct {
+	space *space
+	limit int
+	found []tie
+	// met holds, for each rule, which one it was last compared with: two rules with
+	// many hosts in common meet once for each.
+	met  map[*Rule]*Rule
+	seen map[tie]bool
+}
+
+// compare adds the ties of r with the rules of a trie, and returns false once
+// there are more than the limit.
+func (t *tieSearch) compare(r *Rule, trie *overlapTrie) bool {
+	return trie.root.overlapping(r.pattern, func(other *Rule) bool {
+		if r == other || r.methods&other.methods == 0 || t.met[other] == r {
+			return true
+		}
+		t.met[other] = r
+		pair := tie{first: r, second: other}
+		if other.Index < r.Index {
+			pair = tie{first: other, second: r}
+		}
+		if t.space.tie(r, other) && !t.seen[pair] {
+			t.seen[pair] = true
+			t.found = append(t.found, pair)
+		}
+		return len(t.found) <= t.limit
+	})
 }
 
 // describeTie words a tie for the rule that comes second.
