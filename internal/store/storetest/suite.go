@@ -48,6 +48,7 @@ func Run(t *testing.T, h Harness) {
 		{"Reports", testReports},
 		{"Wait", testWait},
 		{"Cancel", testCancel},
+		{"Snapshots", testSnapshots},
 		{"Close", testClose},
 	} {
 		t.Run(group.name, func(t *testing.T) { group.run(t, h) })

@@ -1,0 +1,294 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"portcullis/internal/store"
+	"portcullis/policy"
+)
+
+const (
+	modelWriters = 8
+	modelWrites  = 60   // each
+	modelReads   = 1500 // each reader, at most
+)
+
+// written is one committed write: its revision, and what it does to a model.
+type written struct {
+	what   string
+	result store.Result
+	apply  func(m *model, revision int64) verdict
+}
+
+// testSnapshots: 8 goroutines write on two handles while others read on both.
+// Afterwards the writes are applied to a model in the order of their revisions,
+// and each thing that was read must be true at exactly the revision that came
+// with it.
+func testSnapshots(t *testing.T, h Harness) {
+	k := newKit(t, h)
+	handles := []*kit{k, k.second()}
+	acme := k.newTenant("acme")
+	w := &world{kit: k, tenants: []store.TenantID{k.tenant, acme}, expiries: expiry.UnixNano()}
+	start := k.head()
+
+	var writers, readers sync.WaitGroup
+	for i := range modelWriters {
+		rng := rand.New(rand.NewPCG(uint64(i), 42))
+		on := handles[i%len(handles)]
+		writers.Go(func() {
+			for n := range modelWrites {
+				w.write(on, rng, fmt.Sprintf("w%d-%d", i, n))
+			}
+		})
+	}
+	stop := make(chan struct{})
+	for i, read := range []func(*kit, *rand.Rand, <-chan struct{}){w.readRows, w.readRows, w.readRows, w.followDeltas(start), w.followDeltas(start)} {
+		rng := rand.New(rand.NewPCG(uint64(i), 7))
+		readers.Go(func() { read(handles[i%len(handles)], rng, stop) })
+	}
+	writers.Wait()
+	close(stop)
+	readers.Wait()
+	if t.Failed() {
+		return
+	}
+	w.replay(start)
+}
+
+// world collects what was written and what was read.
+type world struct {
+	*kit
+	tenants []store.TenantID
+
+	mu       sync.Mutex // guards what follows
+	writes   []written
+	reads    []observation
+	expiries int64 // each membership gets the next: it tells which write made it
+}
+
+func (w *world) see(o observation) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reads = append(w.reads, o)
+}
+
+func pick[T any](rng *rand.Rand, of ...T) T { return of[rng.IntN(len(of))] }
+
+func (w *world) write(on *kit, rng *rand.Rand, secret string) {
+	tenant := pick(rng, w.tenants...)
+	role, parent := pick(rng, "a", "b", "c", "d"), pick(rng, "a", "b", "c", "d")
+	permission := pick(rng, "read", "write", "delete")
+	p := principal{pick(rng, kinds...), pick(rng, "ci", "alice")}
+	var wr written
+	var err error
+	switch n := rng.IntN(24); {
+	case n < 4:
+		wr.what = "put role " + role
+		wr.result, err = on.PutRole(w.ctx, w.by, tenant, role, nil)
+		wr.apply = func(m *model, revision int64) verdict { return m.putRole(tenant, role, revision) }
+	case n < 6:
+		wr.what = "delete role " + role
+		wr.result, err = on.DeleteRole(w.ctx, w.by, tenant, role)
+		wr.apply = func(m *model, _ int64) verdict { return m.deleteRole(tenant, role) }
+	case n < 8:
+		wr.what = "add parent " + role + " " + parent
+		wr.result, err = on.AddParent(w.ctx, w.by, tenant, role, parent)
+		wr.apply = func(m *model, _ int64) verdict { return m.parent(tenant, role, parent, true) }
+		if errors.Is(err, store.ErrCycle) {
+			return
+		}
+	case n < 9:
+		wr.what = "remove parent " + role + " " + parent
+		wr.result, err = on.RemoveParent(w.ctx, w.by, tenant, role, parent)
+		wr.apply = func(m *model, _ int64) verdict { return m.parent(tenant, role, parent, false) }
+	case n < 11:
+		wr.what = "add permission"
+		wr.result, err = on.AddPermission(w.ctx, w.by, tenant, role, permission)
+		wr.apply = func(m *model, _ int64) verdict { return m.permission(tenant, role, permission, true) }
+	case n < 12:
+		wr.what = "remove permission"
+		wr.result, err = on.RemovePermission(w.ctx, w.by, tenant, role, permission)
+		wr.apply = func(m *model, _ int64) verdict { return m.permission(tenant, role, permission, false) }
+	case n < 16:
+		w.mu.Lock()
+		w.expiries += int64(time.Microsecond)
+		expires := w.expiries
+		w.mu.Unlock()
+		wr.what = "add member"
+		wr.result, err = on.AddMember(w.ctx, w.by, tenant, p.kind, p.id, role, time.Unix(0, expires))
+		wr.apply = func(m *model, _ int64) verdict { return m.member(tenant, p, role, expires) }
+	case n < 18:
+		wr.what = "remove member"
+		wr.result, err = on.RemoveMember(w.ctx, w.by, tenant, p.kind, p.id, role)
+		wr.apply = func(m *model, _ int64) verdict { return m.member(tenant, p, role, 0) }
+	case n < 20:
+		wr.what = "create key"
+		_, wr.result, err = on.CreateKey(w.ctx, w.by, keyOf(tenant, "ci", secret))
+		wr.apply = func(m *model, _ int64) verdict { return m.createKey(tenant, "ci", digestOf(secret)) }
+	case n < 21:
+		wr.what = "revoke keys"
+		_, wr.result, err = on.RevokeKeys(w.ctx, w.by, tenant, "ci")
+		wr.apply = func(m *model, _ int64) verdict { return m.revokeKeys(tenant, "ci") }
+		if errors.Is(err, store.ErrNotFound) {
+			return
+		}
+	case n < 22:
+		wr.what = "register key"
+		wr.result, err = on.RegisterKey(w.ctx, w.by, keyOf(tenant, "env", secret), 0)
+		wr.apply = func(m *model, _ int64) verdict {
+			v := m.createKey(tenant, "env", digestOf(secret))
+			v.changes = append(v.changes, m.retire(tenant, "env", digestOf(secret))...)
+			return v
+		}
+	case n < 23:
+		wr.what = "admit tenant"
+		wr.result, err = on.AdmitTenant(w.ctx, w.by, tenant)
+		wr.apply = func(m *model, _ int64) verdict { return m.admit(tenant) }
+	default:
+		var made store.Tenant
+		wr.what = "create tenant"
+		made, wr.result, err = on.CreateTenant(w.ctx, w.by, "t-"+secret, false)
+		wr.apply = func(m *model, _ int64) verdict {
+			m.addTenant(made.ID, "t-"+secret, false)
+			return did(store.Change{Kind: store.ChangeTenant, Tenant: made.ID})
+		}
+	}
+	if err != nil {
+		w.Errorf("%s: %v", wr.what, err)
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.writes = append(w.writes, wr)
+}
+
+// readRows reads at random until stop.
+func (w *world) readRows(on *kit, rng *rand.Rand, stop <-chan struct{}) {
+	for range modelReads {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		tenant := pick(rng, w.tenants...)
+		switch rng.IntN(8) {
+		case 0, 1, 2:
+			table, err := on.Roles(w.ctx, tenant)
+			w.noErr("roles", err)
+			w.see(sawRoles(table))
+		case 3, 4, 5:
+			p := principal{pick(rng, kinds...), pick(rng, "ci", "alice")}
+			row, err := on.Grant(w.ctx, tenant, w.indexOf(tenant, p))
+			w.noErr("grant", err)
+			w.see(sawGrant(tenant, p, row))
+		case 6:
+			digest := digestOf(fmt.Sprintf("w%d-%d", rng.IntN(modelWriters), rng.IntN(modelWrites)))
+			row, err := on.Key(w.ctx, digest)
+			w.noErr("key", err)
+			w.see(sawKey(digest, row, time.Now()))
+		case 7:
+			digests := make(map[store.Digest]bool)
+			base, err := on.Bootstrap(w.ctx, func(d store.Digest) error {
+				digests[d] = true
+				return nil
+			})
+			w.noErr("bootstrap", err)
+			w.see(sawBase(base, digests))
+		}
+	}
+}
+
+// followDeltas goes from revision to revision as a sidecar does.
+func (w *world) followDeltas(from store.Revision) func(*kit, *rand.Rand, <-chan struct{}) {
+	return func(on *kit, rng *rand.Rand, stop <-chan struct{}) {
+		at := from
+		for range modelReads {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			d, err := on.Delta(w.ctx, at, w.tenants)
+			w.noErr("delta", err)
+			w.see(sawDelta(at.Number, d, w.tenants))
+			if d.Head.Number < at.Number {
+				w.Errorf("the head went from %d to %d", at.Number, d.Head.Number)
+			}
+			at = d.Head
+			time.Sleep(time.Duration(rng.IntN(3)) * time.Millisecond)
+		}
+	}
+}
+
+func (w *world) noErr(what string, err error) {
+	if err != nil {
+		w.Errorf("%s: %v", what, err)
+	}
+}
+
+func (w *world) indexOf(tenant store.TenantID, p principal) store.Index {
+	index, err := w.PrincipalIndex(w.ctx, tenant, p.kind, p.id)
+	w.noErr("index", err)
+	return index
+}
+
+// replay applies the writes in the order of their revisions, and holds what was
+// read at each of them against the model.
+func (w *world) replay(start store.Revision) {
+	slices.SortFunc(w.writes, func(a, b written) int { return int(a.result.Revision.Number - b.result.Revision.Number) })
+	slices.SortStableFunc(w.reads, func(a, b observation) int { return int(a.at.Number - b.at.Number) })
+	r := &replay{
+		T:       w.T,
+		model:   &model{tenants: make(map[store.TenantID]*tenantModel), keys: make(map[store.Digest]*keyModel), index: w.indexOf},
+		changes: make(map[int64][]store.Change),
+		born:    make(map[policy.RoleID]roleBirth),
+		ids:     make(map[roleBirth]policy.RoleID),
+	}
+	r.model.addTenant(w.tenants[0], store.DefaultTenant, true)
+	r.model.addTenant(w.tenants[1], "acme", true)
+
+	at, reads, outcomes := start, w.reads, make(map[store.Outcome]int)
+	check := func() {
+		for len(reads) > 0 && reads[0].at.Number == at.Number {
+			if reads[0].at != at {
+				w.Errorf("%s as at %v, but revision %d was %v", reads[0].what, reads[0].at, at.Number, at.Tag)
+			}
+			r.now = at.Number
+			reads[0].check(r)
+			reads = reads[1:]
+		}
+	}
+	check()
+	for _, wr := range w.writes {
+		if wr.result.Revision.Number != at.Number+1 {
+			w.Fatalf("%s: revision %d after %d", wr.what, wr.result.Revision.Number, at.Number)
+		}
+		at = wr.result.Revision
+		v := wr.apply(r.model, at.Number)
+		if wr.result.Outcome != v.outcome {
+			w.Errorf("%s at %d: outcome %q, the model says %q", wr.what, at.Number, wr.result.Outcome, v.outcome)
+		}
+		if r.model.cyclic() {
+			w.Fatalf("%s at %d made a cycle", wr.what, at.Number)
+		}
+		for i := range v.changes {
+			v.changes[i].Revision = at.Number
+		}
+		r.changes[at.Number] = v.changes
+		outcomes[v.outcome]++
+		check()
+		if w.Failed() {
+			w.Fatalf("up to revision %d", at.Number)
+		}
+	}
+	if len(reads) > 0 {
+		w.Errorf("%d reads of revisions past the last, the first is %s at %v", len(reads), reads[0].what, reads[0].at)
+	}
+	w.Logf("%d writes (%v), %d reads, each true at its revision", len(w.writes), outcomes, len(w.reads))
+}
