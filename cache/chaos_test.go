@@ -15,8 +15,8 @@ type chaosCache[K comparable, V any] struct {
 	late []func()
 }
 
-func newChaos[K comparable, V any](r *rand.Rand) *chaosCache[K, V] {
-	return &chaosCache[K, V]{rand: r, m: make(map[K]V)}
+func newChaos[K comparable, V any](seed, stream uint64) *chaosCache[K, V] {
+	return &chaosCache[K, V]{rand: rand.New(rand.NewPCG(seed, stream)), m: make(map[K]V)}
 }
 
 func (c *chaosCache[K, V]) Get(k K) (V, bool) {
@@ -44,9 +44,7 @@ func (c *chaosCache[K, V]) Set(k K, v V, _ int64) bool {
 	return true
 }
 
-// bytes makes it a cache with byte-slice keys.
-func (c *chaosCache[K, V]) bytes() kv[[]byte, V] { return chaosBytes[V]{newChaos[string, V](c.rand)} }
-
+// chaosBytes is a chaosCache with byte-slice keys.
 type chaosBytes[V any] struct{ c *chaosCache[string, V] }
 
 func (c chaosBytes[V]) Get(k []byte) (V, bool)             { return c.c.Get(string(k)) }

@@ -53,6 +53,12 @@ func newFixture(t *testing.T, run bool) *fixture {
 
 func (f *fixture) fresh() policy.Reason { return f.cache.Fresh(f.cache.Now()) }
 
+// pass lets time pass, and waits for what it set off.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 func (f *fixture) away(away bool) {
 	f.world.mu.Lock()
 	f.world.broken = away
@@ -78,12 +84,12 @@ func TestStaleness(t *testing.T) {
 			f := newFixture(t, true)
 			want(t, f.fresh(), policy.ReasonOK)
 			f.away(true)
-			time.Sleep(25 * time.Second)
+			pass(25 * time.Second)
 			want(t, f.fresh(), policy.ReasonOK)
-			time.Sleep(10 * time.Second)
+			pass(10 * time.Second)
 			want(t, f.fresh(), policy.ReasonStale)
 			f.away(false)
-			time.Sleep(5 * time.Second)
+			pass(5 * time.Second)
 			want(t, f.fresh(), policy.ReasonOK)
 		})
 	})
@@ -91,7 +97,7 @@ func TestStaleness(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFixture(t, true)
 			f.world.addRole(1, "editor")
-			time.Sleep(10 * time.Second)
+			pass(10 * time.Second)
 			f.asleep += 10 * time.Second
 			f.world.addRole(1, "viewer") // while it slept
 			want(t, f.fresh(), policy.ReasonOK)
@@ -109,7 +115,7 @@ func TestJunkKeysCostTheStoreNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, true)
 		f.world.newKey(1, "ci", store.Digest{1})
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		before := f.world.loads
 		for i := range 1000 {
 			junk := store.Digest{2, byte(i), byte(i >> 8)}
@@ -131,7 +137,7 @@ func TestOneLoadServesAllWhoWait(t *testing.T) {
 		f := newFixture(t, true)
 		f.world.addRole(1, "editor")
 		f.world.setMember(1, policy.KindUser, "ann", "editor", true, 0, false)
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		f.world.mu.Lock()
 		f.world.holdLoads, f.world.loads = 1, 0
 		f.world.mu.Unlock()
@@ -169,7 +175,7 @@ func TestLoadsAreBoundedAndShed(t *testing.T) {
 			}()
 			synctest.Wait()
 		}
-		time.Sleep(time.Second)
+		pass(time.Second)
 		counts := map[Lookup]int{}
 		for range 65 {
 			counts[<-ends]++

@@ -3,10 +3,10 @@ package cache
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"os/exec"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -64,11 +64,11 @@ type machine struct {
 	rt    *rapid.T
 	world *world
 	cache *Cache
-	chaos *rand.Rand
+	chaos uint64 // seeds the caches
 	tally *tally
 
-	wall    int64 // how far the wall clock was set off
-	asleep  int64 // how long the machine was suspended: monotonic time stood still
+	wall    atomic.Int64 // how far the wall clock was set off
+	asleep  atomic.Int64 // how long the machine was suspended: monotonic time stood still
 	pending []*pendingCheck
 }
 
@@ -77,7 +77,7 @@ type pendingCheck struct {
 	q      question
 	from   int // index in the world's log of what was applied when it began
 	at     int64
-	done   bool
+	done   atomic.Bool // reason and at are set
 	reason policy.Reason
 }
 
@@ -105,7 +105,7 @@ func (noTokens) Generation() uint64 { return 1 }
 
 func newMachine(rt *rapid.T, ta *tally) *machine {
 	m := &machine{rt: rt, world: newWorld(), tally: ta}
-	m.chaos = rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "chaos"), 1))
+	m.chaos = rapid.Uint64().Draw(rt, "chaos")
 	m.start()
 	return m
 }
@@ -118,11 +118,11 @@ func (m *machine) start() {
 		Budget: 50 * time.Millisecond, MaxLoads: 4, MaxStaleness: 10 * time.Minute, Policy: policy.Empty(),
 		Clock: func() Instant {
 			i := base()
-			return Instant{Wall: i.Wall + m.wall, Mono: i.Mono - m.asleep}
+			return Instant{Wall: i.Wall + m.wall.Load(), Mono: i.Mono - m.asleep.Load()}
 		},
 	}
 	cfg.Logger = discardLogger()
-	m.cache = newCache(cfg, newChaos[string, *Token](m.chaos).bytes(), newChaos[uint64, *Key](m.chaos), newChaos[uint64, *grant](m.chaos))
+	m.cache = newCache(cfg, chaosBytes[*Token]{newChaos[string, *Token](m.chaos, 1)}, newChaos[uint64, *Key](m.chaos, 2), newChaos[uint64, *grant](m.chaos, 3))
 	go m.cache.hear(context.Background())
 	synctest.Wait()
 }
@@ -136,9 +136,8 @@ func (m *machine) end() {
 		m.world.release(0)
 		synctest.Wait()
 	}
-	time.Sleep(time.Minute)
-	synctest.Wait()
-	m.tally.Loads += m.world.loads
+	m.pass(time.Minute)
+	m.tally.Loads += m.world.answered()
 	m.settle()
 }
 
@@ -241,17 +240,17 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 			synctest.Wait()
 		},
 		"lag":  func(t *rapid.T) { m.hold(&m.world.lag, rapid.IntRange(1, 4).Draw(t, "states")) },
-		"time": func(t *rapid.T) { time.Sleep(time.Duration(rapid.IntRange(1, 40).Draw(t, "s")) * time.Second) },
+		"time": func(t *rapid.T) { m.pass(time.Duration(rapid.IntRange(1, 40).Draw(t, "s")) * time.Second) },
 		"budget runs out": func(*rapid.T) {
-			time.Sleep(60 * time.Millisecond)
+			m.pass(60 * time.Millisecond)
 		},
 		"wall clock set": func(t *rapid.T) {
-			m.wall += int64(rapid.SampledFrom([]time.Duration{-time.Hour, -6 * time.Second, time.Second, 10 * time.Second, time.Hour}).Draw(t, "by"))
+			m.wall.Add(int64(rapid.SampledFrom([]time.Duration{-time.Hour, -6 * time.Second, time.Second, 10 * time.Second, time.Hour}).Draw(t, "by")))
 		},
 		"suspend": func(t *rapid.T) {
 			d := rapid.SampledFrom([]time.Duration{time.Second, time.Hour}).Draw(t, "for")
-			time.Sleep(d)
-			m.asleep += int64(d)
+			m.pass(d)
+			m.asleep.Add(int64(d))
 		},
 		"store away": func(t *rapid.T) {
 			m.setBroken(true)
@@ -277,6 +276,12 @@ func (m *machine) hold(field *int, n int) {
 	m.world.mu.Lock()
 	*field = n
 	m.world.mu.Unlock()
+}
+
+// pass lets time pass, and waits for what it set off.
+func (m *machine) pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }
 
 func (m *machine) setBroken(broken bool) {
@@ -305,16 +310,16 @@ func (m *machine) check(q question) {
 		p.from = m.indexOf(s.Revision)
 	}
 	m.pending = append(m.pending, p)
-	loads := m.world.loads
+	loads := m.world.answered()
 	go func() {
 		p.reason, p.at = ask(c, q)
-		p.done = true
+		p.done.Store(true)
 	}()
 	synctest.Wait()
-	if p.done && p.reason == policy.ReasonOK && m.world.loads == loads {
+	if p.done.Load() && p.reason == policy.ReasonOK && m.world.answered() == loads {
 		m.tally.Hits++
 	}
-	if !p.done {
+	if !p.done.Load() {
 		m.tally.Late++
 	}
 }
@@ -381,10 +386,11 @@ func answer(c *Cache, s *Snapshot, q question, now Instant) (policy.Reason, Look
 // settle judges every check that has ended.
 func (m *machine) settle() {
 	m.pending = slices.DeleteFunc(m.pending, func(p *pendingCheck) bool {
-		if p.done {
-			m.judge(p)
+		if !p.done.Load() {
+			return false
 		}
-		return p.done
+		m.judge(p)
+		return true
 	})
 }
 

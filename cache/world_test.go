@@ -149,6 +149,13 @@ func (w *world) read() (*state, error) {
 	return s, nil
 }
 
+// answered is how many loads were asked for.
+func (w *world) answered() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.loads
+}
+
 func (w *world) stop() {
 	c := make(chan struct{})
 	w.mu.Lock()
