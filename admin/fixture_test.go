@@ -21,7 +21,9 @@ import (
 	"portcullis/cache"
 	"portcullis/internal/identity"
 	"portcullis/internal/store"
+	"portcullis/internal/store/postgres"
 	"portcullis/internal/store/sqlite"
+	"portcullis/internal/testkit"
 )
 
 // backends are the stores that every test of the API runs on.
@@ -30,11 +32,25 @@ var backends = []struct {
 	open func(t testing.TB) store.Store
 }{
 	{"sqlite", openSQLite},
+	{"postgres", openPostgres},
 }
 
 func openSQLite(t testing.TB) store.Store {
 	t.Helper()
 	s, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "auth.sqlite3")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func openPostgres(t testing.TB) store.Store {
+	t.Helper()
+	url := testkit.PostgresFrom(t, "migrated", func(url string) error {
+		_, err := postgres.Migrate(context.Background(), url)
+		return err
+	})
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: url})
 	if err != nil {
 		t.Fatal(err)
 	}
