@@ -36,6 +36,10 @@ test: tools ## run every test; PKG=./policy/... for some, TESTFLAGS for more fla
 bench: ## measure Portcullis beside an always-allow stub
 	@$(GO) run ./internal/bench
 
+.PHONY: latency
+latency: tools ## measure how fast a revocation bites, through Envoy, on both stores
+	@$(GO) test -count=1 -v -run '^TestRevocationBites$$' ./internal/e2e | grep -E '^(---|ok|FAIL)|revocations:|    ---'
+
 .PHONY: check
 check: gofmt vet staticcheck imports tidy ## what CI runs before the tests
 
