@@ -17,7 +17,7 @@ func testAudit(t *testing.T, h Harness) {
 		var want []store.AuditEntry
 		for i, name := range hostile() {
 			want = append(want, store.AuditEntry{
-				Time: at.Add(time.Duration(i) * time.Millisecond), Tenant: k.tenant, Actor: "actor " + name, User: name,
+				Time: at.Add(-time.Duration(i) * time.Millisecond), Tenant: k.tenant, Actor: "actor " + name, User: name,
 				Action: store.ActionCheckPermission, Resource: "permission/" + name, Before: `{"b": 1}`, After: `{"a": 2}`,
 				Details: `{"d": [3]}`, Outcome: "denied", Success: i%2 == 0, Address: "2001:db8::1", UserAgent: name,
 				RequestID: "req " + name, Revision: int64(i),
@@ -33,7 +33,7 @@ func testAudit(t *testing.T, h Harness) {
 		if total != len(want) || len(got) != len(want) {
 			t.Fatalf("%d of %d rows, want %d", len(got), total, len(want))
 		}
-		slices.Reverse(got) // newest first
+		slices.Reverse(got) // newest first: in the order of recording, whatever the times say
 		last := int64(0)
 		for i := range want {
 			if got[i].ID <= last {

@@ -181,12 +181,14 @@ func testReports(t *testing.T, h Harness) {
 	t.Run("more reports than one folding takes at once", func(t *testing.T) {
 		k := newKit(t, h)
 		var reports []store.Report
+		var all []store.Sidecar
 		for n := range 2500 {
-			reports = append(reports, beat(fmt.Sprint("s", n%3), now.Add(time.Duration(n)*time.Millisecond), int64(n)))
+			id, at := fmt.Sprintf("s%04d", n), now.Add(time.Duration(n)*time.Millisecond)
+			reports = append(reports, beat(id, at, int64(n)))
+			all = append(all, sidecar(id, at, int64(n)))
 		}
 		send(k, reports...)
-		want(k, sidecar("s0", now.Add(2499*time.Millisecond), 2499), sidecar("s1", now.Add(2497*time.Millisecond), 2497),
-			sidecar("s2", now.Add(2498*time.Millisecond), 2498))
+		want(k, all...)
 	})
 
 	t.Run("a sidecar long past its bound is forgotten", func(t *testing.T) {

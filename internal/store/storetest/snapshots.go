@@ -15,7 +15,7 @@ import (
 
 const (
 	modelWriters = 8
-	modelWrites  = 60   // each
+	modelWrites  = 100  // each
 	modelReads   = 1500 // each reader, at most
 )
 
@@ -48,7 +48,9 @@ func testSnapshots(t *testing.T, h Harness) {
 		})
 	}
 	stop := make(chan struct{})
-	for i, read := range []func(*kit, *rand.Rand, <-chan struct{}){w.readRows, w.readRows, w.readRows, w.followDeltas(start), w.followDeltas(start)} {
+	for i, read := range []func(*kit, *rand.Rand, <-chan struct{}){
+		w.readRows, w.readRows, w.readHot, w.readHot, w.followDeltas(start), w.followDeltas(start),
+	} {
 		rng := rand.New(rand.NewPCG(uint64(i), 7))
 		readers.Go(func() { read(handles[i%len(handles)], rng, stop) })
 	}
@@ -69,7 +71,8 @@ type world struct {
 	mu       sync.Mutex // guards what follows
 	writes   []written
 	reads    []observation
-	expiries int64 // each membership gets the next: it tells which write made it
+	expiries int64  // each membership gets the next: it tells which write made it
+	secret   string // the key that was made last
 }
 
 func (w *world) see(o observation) {
@@ -78,13 +81,18 @@ func (w *world) see(o observation) {
 	w.reads = append(w.reads, o)
 }
 
+// somebody is one of few principals: what is read must be what is written.
+func somebody(rng *rand.Rand) principal {
+	return principal{pick(rng, policy.KindUser, policy.KindClient), "ci"}
+}
+
 func pick[T any](rng *rand.Rand, of ...T) T { return of[rng.IntN(len(of))] }
 
 func (w *world) write(on *kit, rng *rand.Rand, secret string) {
 	tenant := pick(rng, w.tenants...)
 	role, parent := pick(rng, "a", "b", "c", "d"), pick(rng, "a", "b", "c", "d")
 	permission := pick(rng, "read", "write", "delete")
-	p := principal{pick(rng, kinds...), pick(rng, "ci", "alice")}
+	p := somebody(rng)
 	var wr written
 	var err error
 	switch n := rng.IntN(24); {
@@ -128,6 +136,9 @@ func (w *world) write(on *kit, rng *rand.Rand, secret string) {
 		wr.result, err = on.RemoveMember(w.ctx, w.by, tenant, p.kind, p.id, role)
 		wr.apply = func(m *model, _ int64) verdict { return m.member(tenant, p, role, 0) }
 	case n < 20:
+		w.mu.Lock()
+		w.secret = secret
+		w.mu.Unlock()
 		wr.what = "create key"
 		_, wr.result, err = on.CreateKey(w.ctx, w.by, keyOf(tenant, "ci", secret))
 		wr.apply = func(m *model, _ int64) verdict { return m.createKey(tenant, "ci", digestOf(secret)) }
@@ -183,15 +194,10 @@ func (w *world) readRows(on *kit, rng *rand.Rand, stop <-chan struct{}) {
 			w.noErr("roles", err)
 			w.see(sawRoles(table))
 		case 3, 4, 5:
-			p := principal{pick(rng, kinds...), pick(rng, "ci", "alice")}
-			row, err := on.Grant(w.ctx, tenant, w.indexOf(tenant, p))
-			w.noErr("grant", err)
-			w.see(sawGrant(tenant, p, row))
+			w.readGrant(on, rng)
 		case 6:
 			digest := digestOf(fmt.Sprintf("w%d-%d", rng.IntN(modelWriters), rng.IntN(modelWrites)))
-			row, err := on.Key(w.ctx, digest)
-			w.noErr("key", err)
-			w.see(sawKey(digest, row, time.Now()))
+			w.readKey(on, digest)
 		case 7:
 			digests := make(map[store.Digest]bool)
 			base, err := on.Bootstrap(w.ctx, func(d store.Digest) error {
@@ -202,6 +208,38 @@ func (w *world) readRows(on *kit, rng *rand.Rand, stop <-chan struct{}) {
 			w.see(sawBase(base, digests))
 		}
 	}
+}
+
+// readHot reads, as fast as it can, what the writers are changing: a row and a
+// revision from two snapshots differ only if a commit falls between them.
+func (w *world) readHot(on *kit, rng *rand.Rand, stop <-chan struct{}) {
+	for range modelReads {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		w.readGrant(on, rng)
+		w.mu.Lock()
+		digest := digestOf(w.secret)
+		w.mu.Unlock()
+		for range 3 {
+			w.readKey(on, digest)
+		}
+	}
+}
+
+func (w *world) readGrant(on *kit, rng *rand.Rand) {
+	tenant, p := pick(rng, w.tenants...), somebody(rng)
+	row, err := on.Grant(w.ctx, tenant, w.indexOf(tenant, p))
+	w.noErr("grant", err)
+	w.see(sawGrant(tenant, p, row))
+}
+
+func (w *world) readKey(on *kit, digest store.Digest) {
+	row, err := on.Key(w.ctx, digest)
+	w.noErr("key", err)
+	w.see(sawKey(digest, row, time.Now()))
 }
 
 // followDeltas goes from revision to revision as a sidecar does.

@@ -19,7 +19,7 @@ func testWait(t *testing.T, h Harness) {
 	settle := func(k *kit) {
 		k.Helper()
 		for {
-			ctx, cancel := context.WithTimeout(k.ctx, 200*time.Millisecond)
+			ctx, cancel := context.WithTimeout(k.ctx, 120*time.Millisecond)
 			err := k.Wait(ctx)
 			cancel()
 			if errors.Is(err, context.DeadlineExceeded) {
@@ -50,11 +50,11 @@ func testWait(t *testing.T, h Harness) {
 				writer = k.second()
 			}
 			settle(k)
-			for i := range 5 {
+			for i := range 9 {
 				woke := make(chan error, 1)
 				ctx, cancel := context.WithTimeout(k.ctx, wakeWithin)
 				go func() { woke <- k.Wait(ctx) }()
-				time.Sleep(time.Duration(i) * 15 * time.Millisecond)
+				time.Sleep(time.Duration(i) * 8 * time.Millisecond)
 				writer.role(k.tenant, fmt.Sprint("role", i))
 				if err := <-woke; err != nil {
 					t.Errorf("commit %d: %v", i, err)

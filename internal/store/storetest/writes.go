@@ -64,11 +64,14 @@ func testWrites(t *testing.T, h Harness) {
 		}
 		middle := k.head()
 		k.by.Ack = true
-		k.role(k.tenant, "waited-for")
+		waited := k.done(k.PutRole(k.ctx, k.by, k.tenant, "waited-for", nil)).Revision
 		k.by.Ack = false
 		k.role(k.tenant, "plain-too")
 		if !k.delta(before).Ack || !k.delta(middle).Ack {
 			t.Error("a writer waits, and the delta over its revision does not say so")
+		}
+		if k.delta(waited).Ack {
+			t.Error("the delta from the revision that was waited for asks for a report")
 		}
 		if head := k.head(); k.delta(head).Ack {
 			t.Error("the delta from the head asks for a report")
