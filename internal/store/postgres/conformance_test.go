@@ -1,0 +1,98 @@
+package postgres
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"portcullis/internal/store"
+	"portcullis/internal/store/storetest"
+	"portcullis/internal/testkit"
+)
+
+func TestConformance(t *testing.T) {
+	var urls sync.Map // *Store to the URL that it was opened with
+	open := func(t *testing.T, url string) store.Store {
+		st := openTest(t, url)
+		urls.Store(st, url)
+		return st
+	}
+	storetest.Run(t, storetest.Harness{
+		Open: func(t *testing.T) store.Store { return open(t, migrated(t)) },
+		OpenSecond: func(t *testing.T, st store.Store) store.Store {
+			url, _ := urls.Load(st)
+			return open(t, url.(string))
+		},
+		Touch: func(t *testing.T, st store.Store, by store.Actor, tenant store.TenantID, principals []store.Index) store.Result {
+			t.Helper()
+			return touch(t, st.(*Store), by, tenant, principals)
+		},
+	})
+}
+
+// touch commits a write that names principals and changes nothing else.
+func touch(t *testing.T, st *Store, by store.Actor, tenant store.TenantID, principals []store.Index) store.Result {
+	t.Helper()
+	result, err := st.write(context.Background(), "touch", by, func(*writeTx) (*store.Written, error) {
+		w := &store.Written{Outcome: store.OutcomeDone, Tenant: tenant, Action: "TOUCH", Resource: "test"}
+		for _, index := range principals {
+			w.Changes.Grant(tenant, index)
+		}
+		return w, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+// migrated is the URL of a new database that Migrate has prepared. It is a copy,
+// so it is given a history of its own, as one that was migrated by itself has.
+func migrated(t *testing.T) string {
+	t.Helper()
+	url := testkit.PostgresFrom(t, "migrated", func(url string) error {
+		_, err := Migrate(context.Background(), url)
+		return err
+	})
+	execSQL(t, url, `UPDATE portcullis.revision SET tag = uuid_send(gen_random_uuid())`,
+		`UPDATE portcullis.revision_log l SET tag = r.tag FROM portcullis.revision r`)
+	return url
+}
+
+// execSQL runs statements past the store.
+func execSQL(t *testing.T, url string, statements ...string) {
+	t.Helper()
+	conn := connect(t, url)
+	for _, sql := range statements {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+}
+
+// connect opens a connection past the store, for this test.
+func connect(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+func openTest(t *testing.T, url string) *Store {
+	t.Helper()
+	s, err := Open(context.Background(), Config{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return s
+}

@@ -1,0 +1,117 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"portcullis/internal/store"
+)
+
+const (
+	// $1 and $2 are the revision that the reader is at. It is known if it is the
+	// head or in the log; ack is whether a writer of any later revision waits.
+	sqlDeltaHead = `
+SELECT r.number, r.tag,
+       (r.number = $1 AND r.tag = $2) OR EXISTS (SELECT FROM portcullis.revision_log l WHERE l.revision = $1 AND l.tag = $2),
+       EXISTS (SELECT FROM portcullis.revision_log l WHERE l.revision > $1 AND l.ack)
+FROM portcullis.revision r`
+
+	sqlDeltaChanges = `
+SELECT revision, kind, tenant_id, principal_index, digest, gone
+FROM portcullis.change_log WHERE revision > $1 ORDER BY revision, n LIMIT $2`
+
+	sqlDeltaTenants = `
+SELECT ` + tenantColumns + ` FROM portcullis.tenants t
+WHERE t.id IN (SELECT c.tenant_id FROM portcullis.change_log c WHERE c.revision > $1) ORDER BY t.id`
+
+	// The held tenants whose role table changed, each with its roles as they are.
+	sqlDeltaRoles = `
+WITH changed AS MATERIALIZED (
+    SELECT DISTINCT c.tenant_id FROM portcullis.change_log c
+    WHERE c.revision > $1 AND c.kind = $2 AND c.tenant_id = ANY ($3)
+)
+SELECT c.tenant_id, o.id, o.name, p.names, i.ids
+FROM changed c
+LEFT JOIN portcullis.roles o ON o.tenant_id = c.tenant_id
+LEFT JOIN (SELECT role_id, array_agg(name ORDER BY name) AS names FROM portcullis.permissions
+           WHERE tenant_id IN (SELECT tenant_id FROM changed) GROUP BY role_id) p ON p.role_id = o.id
+LEFT JOIN (SELECT role_id, array_agg(parent_id ORDER BY parent_id) AS ids FROM portcullis.role_parents
+           WHERE tenant_id IN (SELECT tenant_id FROM changed) GROUP BY role_id) i ON i.role_id = o.id
+ORDER BY c.tenant_id, o.id`
+)
+
+// Delta implements store.Reader. Every query works out for itself which rows it
+// needs, so that all of it takes one round trip: it lies between a revocation
+// and its effect.
+func (s *Store) Delta(ctx context.Context, after store.Revision, held []store.TenantID) (store.Delta, error) {
+	heldIDs := make([]int64, len(held))
+	for i, id := range held {
+		heldIDs[i] = int64(id)
+	}
+	var d store.Delta
+	var known bool
+	err := again(ctx, s.pool, func() error {
+		d, known = store.Delta{}, false
+		return s.snapshot(ctx, func(b *pgx.Batch) {
+			b.Queue(sqlDeltaHead, after.Number, after.Tag[:])
+			b.Queue(sqlDeltaChanges, after.Number, store.MaxDeltaChanges+1)
+			b.Queue(sqlDeltaTenants, after.Number)
+			b.Queue(sqlDeltaRoles, after.Number, int16(store.ChangeRoles), heldIDs)
+		}, func(r pgx.BatchResults) error {
+			if err := r.QueryRow().Scan(&d.Head.Number, fixed(d.Head.Tag[:]), &known, &d.Ack); err != nil {
+				return err
+			}
+			return scanDelta(r, &d)
+		})
+	})
+	switch {
+	case err != nil:
+		return store.Delta{}, fmt.Errorf("load what came after revision %d: %w", after.Number, err)
+	case !known:
+		return store.Delta{}, fmt.Errorf("load what came after revision %d (tag %s), the head being %d: %w",
+			after.Number, after.Tag, d.Head.Number, store.ErrRevisionUnknown)
+	case len(d.Changes) > store.MaxDeltaChanges:
+		return store.Delta{}, fmt.Errorf("load what came after revision %d: more than %d changes lie between: %w",
+			after.Number, store.MaxDeltaChanges, store.ErrRevisionUnknown)
+	}
+	return d, nil
+}
+
+func scanDelta(r pgx.BatchResults, d *store.Delta) error {
+	rows, err := r.Query()
+	if err := each(rows, err, func(scan func(...any) error) error {
+		var c store.Change
+		err := scan(&c.Revision, &c.Kind, &c.Tenant, fixed(c.Index[:]), fixed(c.Digest[:]), &c.Gone)
+		d.Changes = append(d.Changes, c)
+		return err
+	}); err != nil {
+		return err
+	}
+	rows, err = r.Query()
+	if err := each(rows, err, func(scan func(...any) error) error {
+		t, err := scanTenant(scan)
+		d.Tenants = append(d.Tenants, t)
+		return err
+	}); err != nil {
+		return err
+	}
+	rows, err = r.Query()
+	return each(rows, err, func(scan func(...any) error) error {
+		var tenant store.TenantID
+		row := store.TenantRoles{Revision: d.Head}
+		if err := scanRole(func(dest ...any) error {
+			return scan(append([]any{&tenant}, dest[2:]...)...)
+		}, &row); err != nil {
+			return err
+		}
+		if n := len(d.Roles); n > 0 && d.Roles[n-1].Tenant == tenant {
+			d.Roles[n-1].Roles = append(d.Roles[n-1].Roles, row.Roles...)
+			return nil
+		}
+		row.Tenant = tenant
+		d.Roles = append(d.Roles, row)
+		return nil
+	})
+}

@@ -1,0 +1,130 @@
+// Package postgres is the store in a Postgres database, for any number of
+// sidecars and admin processes over one primary. Everything lives in the schema
+// `portcullis` (docs/design/postgres.md says why).
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"portcullis/internal/store"
+)
+
+// Config says which database to open, and how.
+type Config struct {
+	// URL names the database: postgres://user:password@host:5432/name?sslmode=...
+	// or libpq's keyword form. Several hosts may be listed; the primary among them
+	// is used, whatever target_session_attrs says.
+	URL string
+	// Logger hears of lost and regained LISTEN connections. Nil discards.
+	Logger *slog.Logger
+	// MaxConns bounds the pool; the LISTEN connection comes on top. Zero is the
+	// URL's pool_max_conns, else 4 or the number of processors, the greater.
+	MaxConns int
+	// ReadOnly is for a sidecar, which writes nothing but reports: it may run on a
+	// newer schema for longer than an admin process can.
+	ReadOnly bool
+	// Now is the clock of created, revoked and audit times. Nil is time.Now.
+	Now func() time.Time
+}
+
+// Store is a store.Store in a Postgres database. It is safe for concurrent use.
+type Store struct {
+	pool     *pgxpool.Pool
+	log      *slog.Logger
+	now      func() time.Time
+	listener *listener
+
+	closeOnce sync.Once
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Open connects to the database and checks its schema, which it never changes.
+// Errors that callers branch on: store.ErrSchema for a schema that is older than
+// this program needs, or newer than it knows. Close the store when done.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	poolConfig, err := parseURL(cfg.URL)
+	if err != nil {
+		return nil, fmt.Errorf("open Postgres store: %w", err)
+	}
+	switch {
+	case cfg.MaxConns < 0 || cfg.MaxConns > 10_000:
+		return nil, fmt.Errorf("open Postgres store: max conns: %d is outside 0 to 10000", cfg.MaxConns)
+	case cfg.MaxConns > 0:
+		poolConfig.MaxConns = int32(cfg.MaxConns)
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
+	if err != nil {
+		return nil, fmt.Errorf("open Postgres store: %w", err)
+	}
+	if err := checkSchema(ctx, pool, cfg.ReadOnly); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("open Postgres store: %w", err)
+	}
+	return &Store{
+		pool:     pool,
+		log:      cfg.Logger,
+		now:      cfg.Now,
+		listener: newListener(poolConfig.ConnConfig.Copy(), cfg.Logger),
+	}, nil
+}
+
+// Close ends the calls in flight and closes every connection. Calling it again
+// does nothing.
+func (s *Store) Close() error {
+	s.closeOnce.Do(func() {
+		s.listener.close()
+		s.pool.Close()
+	})
+	return nil
+}
+
+// checkSchema says whether this program runs on the database's schema.
+func checkSchema(ctx context.Context, pool *pgxpool.Pool, readOnly bool) error {
+	var present bool
+	if err := pool.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, versionTable).Scan(&present); err != nil {
+		return fmt.Errorf("read the schema's version: %w", err)
+	}
+	if !present {
+		return fmt.Errorf("%w: the database has no schema of ours: run portcullis migrate", store.ErrSchema)
+	}
+	var version int64
+	if err := pool.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM `+versionTable+` WHERE is_applied`).Scan(&version); err != nil {
+		return fmt.Errorf("read the schema's version: %w", err)
+	}
+	if version < schemaVersion {
+		return fmt.Errorf("%w: the database is at %d and this program needs %d: run portcullis migrate", store.ErrSchema, version, schemaVersion)
+	}
+	if version == schemaVersion {
+		return nil
+	}
+	var reader, writer int64
+	if err := pool.QueryRow(ctx, `SELECT oldest_reader, oldest_writer FROM portcullis.compatibility`).Scan(&reader, &writer); err != nil {
+		return fmt.Errorf("read which programs run on the schema: %w", err)
+	}
+	oldest := writer
+	if readOnly {
+		oldest = reader
+	}
+	if schemaVersion < oldest {
+		return fmt.Errorf("%w: the database is at %d, newer than the %d that this program knows, and programs must know %d: install a newer portcullis",
+			store.ErrSchema, version, schemaVersion, oldest)
+	}
+	return nil
+}
+
+func isNoRows(err error) bool { return errors.Is(err, pgx.ErrNoRows) }

@@ -1,0 +1,123 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"portcullis/internal/store"
+)
+
+const (
+	sqlTenantByName = `SELECT ` + tenantColumns + ` FROM portcullis.tenants t WHERE t.name = $1`
+
+	sqlTenantByID = `SELECT ` + tenantColumns + ` FROM portcullis.tenants t WHERE t.id = $1`
+
+	sqlInsertTenant = `INSERT INTO portcullis.tenants (name, admitted, created_at) VALUES ($1, $2, $3) RETURNING id`
+
+	sqlAdmitTenant = `UPDATE portcullis.tenants SET admitted = true WHERE id = $1`
+)
+
+// CreateTenant implements store.Store.
+func (s *Store) CreateTenant(ctx context.Context, by store.Actor, name string, admitted bool) (store.Tenant, store.Result, error) {
+	var made store.Tenant
+	result, err := s.write(ctx, "create tenant", by, func(tx *writeTx) (*store.Written, error) {
+		if name == "" {
+			return nil, errors.New("name: is empty: give the tenant a name")
+		}
+		if err := mustBeText("name", name); err != nil {
+			return nil, err
+		}
+		switch _, err := scanTenant(tx.QueryRow(tx.ctx, sqlTenantByName, name).Scan); {
+		case err == nil:
+			return nil, fmt.Errorf("tenant %q: %w", name, store.ErrExists)
+		case !isNoRows(err):
+			return nil, err
+		}
+		made = store.Tenant{Name: name, Admitted: admitted, Created: store.FromNanos(tx.now.UnixNano())}
+		if err := tx.scan(sqlInsertTenant, []any{name, admitted, tx.now.UnixNano()}, &made.ID); err != nil {
+			return nil, err
+		}
+		w := &store.Written{
+			Outcome:  store.OutcomeDone,
+			Tenant:   made.ID,
+			Action:   store.ActionCreateTenant,
+			Resource: store.TenantResource(name),
+			After:    store.TenantState{Admitted: admitted},
+		}
+		w.Changes.Tenant(made.ID)
+		return w, nil
+	})
+	if err != nil {
+		return store.Tenant{}, store.Result{}, err
+	}
+	return made, result, nil
+}
+
+// AdmitTenant implements store.Store.
+func (s *Store) AdmitTenant(ctx context.Context, by store.Actor, tenant store.TenantID) (store.Result, error) {
+	return s.write(ctx, "admit tenant", by, func(tx *writeTx) (*store.Written, error) {
+		t, err := tx.tenant(tenant)
+		if err != nil {
+			return nil, err
+		}
+		w := &store.Written{
+			Outcome:  store.OutcomeUnchanged,
+			Tenant:   tenant,
+			Action:   store.ActionAdmitTenant,
+			Resource: store.TenantResource(t.Name),
+			Before:   store.TenantState{Admitted: t.Admitted},
+			After:    store.TenantState{Admitted: true},
+		}
+		if t.Admitted {
+			return w, nil
+		}
+		if _, err := tx.exec(sqlAdmitTenant, int64(tenant)); err != nil {
+			return nil, err
+		}
+		w.Outcome = store.OutcomeDone
+		w.Changes.Tenant(tenant)
+		return w, nil
+	})
+}
+
+// tenant finds a tenant by id, or returns store.ErrNotFound.
+func (tx *writeTx) tenant(id store.TenantID) (store.Tenant, error) {
+	t, err := scanTenant(tx.QueryRow(tx.ctx, sqlTenantByID, int64(id)).Scan)
+	if isNoRows(err) {
+		return t, fmt.Errorf("tenant %d: %w", id, store.ErrNotFound)
+	}
+	return t, err
+}
+
+// TenantByName implements store.Store.
+func (s *Store) TenantByName(ctx context.Context, name string) (store.Tenant, error) {
+	absent := fmt.Errorf("tenant %q: %w", name, store.ErrNotFound)
+	if !isText(name) {
+		return store.Tenant{}, absent
+	}
+	var t store.Tenant
+	err := s.reading(ctx, "find tenant", func() (err error) {
+		t, err = scanTenant(s.pool.QueryRow(ctx, sqlTenantByName, name).Scan)
+		return err
+	})
+	if isNoRows(err) {
+		return store.Tenant{}, absent
+	}
+	return t, err
+}
+
+// Tenants implements store.Store.
+func (s *Store) Tenants(ctx context.Context) ([]store.Tenant, error) {
+	var list []store.Tenant
+	err := s.reading(ctx, "list tenants", func() error {
+		list = nil
+		rows, err := s.pool.Query(ctx, sqlAllTenants)
+		return each(rows, err, func(scan func(...any) error) error {
+			t, err := scanTenant(scan)
+			list = append(list, t)
+			return err
+		})
+	})
+	return list, err
+}

@@ -1,0 +1,236 @@
+package postgres
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"portcullis/internal/store"
+)
+
+// commitTimeout bounds a COMMIT. It no longer watches the caller's context: a
+// cancellation in the middle of it would leave the outcome unknown.
+const commitTimeout = 10 * time.Second
+
+const (
+	// A writer that vanished without closing its connection must not hold the
+	// revision row, and a database on synchronous_commit=off must not lose a
+	// revocation that was acknowledged. Stricter settings than `on` stay.
+	sqlWriteSettings = `
+SELECT set_config('idle_in_transaction_session_timeout', '10s', true),
+       set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)`
+
+	sqlLockRevision = `SELECT number, tag FROM portcullis.revision FOR UPDATE`
+
+	sqlBumpRevision = `UPDATE portcullis.revision SET number = $1, tag = $2, committed_at = $3`
+
+	sqlLogRevision = `INSERT INTO portcullis.revision_log (revision, tag, committed_at, ack) VALUES ($1, $2, $3, $4)`
+
+	sqlLogChanges = `
+INSERT INTO portcullis.change_log (revision, n, kind, tenant_id, principal_index, digest, gone)
+SELECT $1, c.n - 1, c.kind, c.tenant_id, c.principal_index, c.digest, c.gone
+FROM unnest($2::smallint[], $3::bigint[], $4::bytea[], $5::bytea[], $6::boolean[])
+     WITH ORDINALITY AS c (kind, tenant_id, principal_index, digest, gone, n)`
+
+	sqlNotify = `SELECT pg_notify('` + channel + `', $1)`
+
+	sqlCommitted = `
+SELECT EXISTS (SELECT FROM portcullis.revision WHERE number = $1 AND tag = $2)
+    OR EXISTS (SELECT FROM portcullis.revision_log WHERE revision = $1 AND tag = $2)`
+)
+
+// errNoWrite is what the work of a write returns when it wrote nothing and is to
+// leave no trace: no revision, no audit row.
+var errNoWrite = errors.New("nothing was written")
+
+// writeTx is a write in progress: it holds the lock on the revision row, so it
+// sees all that earlier writes committed.
+type writeTx struct {
+	pgx.Tx
+	ctx  context.Context
+	now  time.Time
+	head store.Revision // the last committed write
+}
+
+// scan reads a query's first row into dest, or returns pgx.ErrNoRows.
+func (tx *writeTx) scan(query string, args []any, dest ...any) error {
+	return tx.QueryRow(tx.ctx, query, args...).Scan(dest...)
+}
+
+// exec runs a statement and returns the number of rows that it touched.
+func (tx *writeTx) exec(query string, args ...any) (int64, error) {
+	tag, err := tx.Exec(tx.ctx, query, args...)
+	return tag.RowsAffected(), err
+}
+
+// names reads a query of one column of text.
+func (tx *writeTx) names(query string, args ...any) ([]string, error) {
+	rows, err := tx.Query(tx.ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+// unknownCommit says that the connection broke during COMMIT.
+type unknownCommit struct {
+	revision store.Revision
+	err      error
+}
+
+func (u *unknownCommit) Error() string {
+	return fmt.Sprintf("the connection broke during the commit of revision %d: %v", u.revision.Number, u.err)
+}
+
+func (u *unknownCommit) Unwrap() error { return u.err }
+
+// write is the one way in which the tables of the contract change: one
+// transaction that locks the revision row, runs do, adds the audit row and the
+// change rows, bumps the revision with a new random tag, notifies, and commits.
+// An error from do undoes everything and comes back. do may run several times,
+// each in a transaction of its own, and must set what it hands out anew each
+// time. what names the write in errors.
+func (s *Store) write(ctx context.Context, what string, by store.Actor, do func(tx *writeTx) (*store.Written, error)) (store.Result, error) {
+	var out store.Result
+	err := again(ctx, s.pool, func() error {
+		var err error
+		out, err = s.writeOnce(ctx, by, do)
+		var unknown *unknownCommit
+		if errors.As(err, &unknown) {
+			out, err = s.settle(ctx, unknown, out)
+		}
+		return err
+	})
+	if err != nil {
+		return store.Result{}, fmt.Errorf("%s: %w", what, err)
+	}
+	return out, nil
+}
+
+func (s *Store) writeOnce(ctx context.Context, by store.Actor, do func(tx *writeTx) (*store.Written, error)) (store.Result, error) {
+	tx, err := s.lock(ctx)
+	if err != nil {
+		return store.Result{}, err
+	}
+	// After a commit this does nothing. A context of its own: a canceled one would
+	// close the connection instead of giving it back.
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+		defer cancel()
+		_ = tx.Rollback(ctx) // a connection on which it fails is closed, which rolls back
+	}()
+
+	w, err := do(tx)
+	switch {
+	case errors.Is(err, errNoWrite):
+		return store.Result{Revision: tx.head, Outcome: store.OutcomeUnchanged}, nil
+	case err != nil:
+		return store.Result{}, err
+	}
+	out := store.Result{Revision: store.Revision{Number: tx.head.Number + 1}, Outcome: w.Outcome}
+	rand.Read(out.Revision.Tag[:]) // never fails: it ends the program instead
+	if err := tx.finish(by, out.Revision, w); err != nil {
+		return store.Result{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return store.Result{}, err
+	}
+	commitCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	defer cancel()
+	if err := tx.Commit(commitCtx); err != nil {
+		if disconnected(err) || commitCtx.Err() != nil {
+			return out, &unknownCommit{out.Revision, err}
+		}
+		return store.Result{}, err
+	}
+	return out, nil
+}
+
+// lock begins a transaction and takes the revision row, in one round trip.
+func (s *Store) lock(ctx context.Context) (*writeTx, error) {
+	w := &writeTx{ctx: ctx}
+	b := &pgx.Batch{}
+	b.BeginTx(pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
+	b.Queue(sqlWriteSettings)
+	b.Queue(sqlLockRevision).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&w.head.Number, fixed(w.head.Tag[:]))
+	})
+	results := s.pool.SendBatch(ctx, b)
+	w.Tx = results.Tx()
+	if err := results.Close(); err != nil {
+		if w.Tx != nil {
+			_ = w.Rollback(context.WithoutCancel(ctx)) // gives the connection back, or closes it
+		}
+		return nil, err
+	}
+	w.now = s.now()
+	return w, nil
+}
+
+// finish adds what belongs to every write: the audit row, the change rows, the
+// new revision and the notification, in one round trip.
+func (tx *writeTx) finish(by store.Actor, revision store.Revision, w *store.Written) error {
+	entry, err := w.Entry(by, tx.now, revision.Number)
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	rows := w.Changes.Rows(revision.Number)
+	payload, err := encodeNotice(revision, rows)
+	if err != nil {
+		return err
+	}
+	b := &pgx.Batch{}
+	b.Queue(sqlInsertAudit, auditArgs(&entry)...)
+	b.Queue(sqlLogRevision, revision.Number, revision.Tag[:], tx.now, by.Ack)
+	if len(rows) > 0 {
+		b.Queue(sqlLogChanges, changeArgs(revision.Number, rows)...)
+	}
+	b.Queue(sqlBumpRevision, revision.Number, revision.Tag[:], tx.now)
+	b.Queue(sqlNotify, payload)
+	return tx.SendBatch(tx.ctx, b).Close()
+}
+
+// settle finds out whether a commit whose connection broke went through. It
+// waits for the revision row, which the old transaction holds until it has ended
+// in either way; then the log has the pair or never will.
+func (s *Store) settle(ctx context.Context, u *unknownCommit, out store.Result) (store.Result, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	defer cancel()
+	var committed bool
+	err := again(ctx, s.pool, func() error {
+		tx, err := s.lock(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback(ctx) }() // it changed nothing
+		return tx.QueryRow(ctx, sqlCommitted, u.revision.Number, u.revision.Tag[:]).Scan(&committed)
+	})
+	switch {
+	case err != nil:
+		// Neither error may look like one that is worth another attempt.
+		return store.Result{}, fmt.Errorf("%v, and whether it was made cannot be told: %v", u, err)
+	case !committed:
+		return store.Result{}, u.err
+	}
+	return out, nil
+}
+
+func changeArgs(revision int64, rows []store.Change) []any {
+	n := len(rows)
+	kinds, tenants, gone := make([]int16, n), make([]int64, n), make([]bool, n)
+	indexes, digests := make([][]byte, n), make([][]byte, n) // nil is NULL
+	for i, row := range rows {
+		kinds[i], tenants[i], gone[i] = int16(row.Kind), int64(row.Tenant), row.Gone
+		switch row.Kind {
+		case store.ChangeGrant:
+			indexes[i] = row.Index[:]
+		case store.ChangeKey:
+			digests[i] = row.Digest[:]
+		}
+	}
+	return []any{revision, kinds, tenants, indexes, digests, gone}
+}
