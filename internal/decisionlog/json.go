@@ -18,7 +18,8 @@ const (
 	maxPath   = 1024
 	maxText   = 256
 	maxMethod = 32
-	maxRoles  = 32
+	maxRoles  = 32 // in number
+	maxRole   = 64 // each
 )
 
 // appendRecord appends the record as a JSON object and a newline.
@@ -99,7 +100,7 @@ func (e *encoder) roles(roles []string) {
 			e.buf = append(e.buf, ',')
 		}
 		e.buf = append(e.buf, '"')
-		e.buf = appendEscaped(e.buf, cut(role, maxText, &e.truncated))
+		e.buf = appendEscaped(e.buf, cut(role, maxRole, &e.truncated))
 		e.buf = append(e.buf, '"')
 	}
 	e.buf = append(e.buf, ']')

@@ -29,8 +29,9 @@ type Config struct {
 	Path string
 	// Writer is used where Path is ""; os.Stdout where it is nil.
 	Writer io.Writer
-	// Queue is how many lines may wait to be written; 4096 where it is 0. A line is
-	// below 8 KiB and most are below 1 KiB, so that is at most 32 MiB.
+	// Queue is how many lines may wait to be written; 4096 where it is 0. Most lines
+	// are below 1 KiB, and a request can make one of 10 KiB at most: a full queue
+	// holds 4 MiB, or 40 MiB under attack.
 	Queue int
 	// DrainTimeout is how long Run goes on writing once its context has ended; 5 s
 	// where it is 0.
