@@ -61,7 +61,7 @@ func judge(err error) (exitCode, string) {
 	var f *failure
 	var dial *pgconn.ConnectError
 	var refused *pgconn.PgError
-	var network net.Error
+	var network *net.OpError // not net.Error, which every file system error is too
 	switch {
 	case errors.As(err, &f):
 		return f.code, f.Error()

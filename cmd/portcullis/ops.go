@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -41,13 +43,33 @@ func newOpsServer(addrs []config.Listen, registry *prometheus.Registry, ready *r
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelInfo),
 	}}
 	for _, addr := range addrs {
-		l, err := net.Listen(addr.Network, addr.Address)
+		l, err := listenLocal(addr)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("AUTH_METRICS_LISTEN: listen on %s: %w", addr, err), s.close())
 		}
 		s.listeners = append(s.listeners, l)
 	}
 	return s, nil
+}
+
+// listenLocal listens on an address. A socket file that a killed process left
+// behind, on which nobody answers, is replaced.
+func listenLocal(addr config.Listen) (net.Listener, error) {
+	l, err := net.Listen(addr.Network, addr.Address)
+	if addr.Network != "unix" || !errors.Is(err, syscall.EADDRINUSE) {
+		return l, err
+	}
+	conn, dial := net.DialTimeout("unix", addr.Address, time.Second)
+	if dial == nil {
+		return nil, errors.Join(errors.New("another process answers there"), conn.Close())
+	}
+	if !errors.Is(dial, syscall.ECONNREFUSED) {
+		return nil, err
+	}
+	if err := os.Remove(addr.Address); err != nil {
+		return nil, err
+	}
+	return net.Listen(addr.Network, addr.Address)
 }
 
 // serveReady answers 200 or 503, in JSON for those who ask for it.

@@ -37,8 +37,9 @@ func newRootCommand(p *process) *cobra.Command {
 		Args:          cobra.ArbitraryArgs, // so that needsSubcommand tells of them
 		RunE:          needsSubcommand,
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
-	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
+	root.CompletionOptions.HiddenDefaultCmd = true // `portcullis completion bash` works all the same
+	root.SetHelpCommandGroupID(groupTools)
+	root.SetUsageFunc(p.usage)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%v (see `%s --help`)", err, cmd.CommandPath())
 	})

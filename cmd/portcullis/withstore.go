@@ -67,7 +67,7 @@ func (f *writeFlags) add(c *cobra.Command) {
 
 // waitFlag is the --wait of every command that writes.
 func waitFlag(c *cobra.Command, wait *lifetime) {
-	c.Flags().Var(wait, "wait", "return only once every live sidecar has applied the change, at most so `long`; exit 3 if that takes longer")
+	c.Flags().Var(wait, "wait", "return only once every live sidecar has applied the change; exit 3 if that takes longer")
 	c.Flags().Lookup("wait").NoOptDefVal = formatLifetime(defaultWait)
 }
 
