@@ -40,7 +40,7 @@ func parseHost(text string) string {
 	}
 	canonical, ok := CanonHost(nil, []byte(name))
 	switch {
-	case !ok:
+	case !ok || len(canonical) == 0:
 		return fmt.Sprintf("%q is no host name", text)
 	case wild && canonical[0] == '[':
 		return fmt.Sprintf("%q: a * cannot stand before an IP address", text)
