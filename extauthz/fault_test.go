@@ -1,15 +1,20 @@
 package extauthz
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"portcullis/cache"
+	"portcullis/internal/store"
 	"portcullis/policy"
 )
 
 func TestBeforeTheFirstLoad(t *testing.T) {
-	g := bareGate(t, nil)
+	g := bareGate(t, nil, nil)
 	g.expect("fault: no_snapshot", request{path: "/posts/1", headers: bearer(g.token("ann"))})
 	g.expect("fault: no_snapshot", request{path: "/healthz"})
 	// What the request is to blame for is denied all the same.
@@ -113,4 +118,36 @@ func TestNoRequestCausesAFault(t *testing.T) {
 			t.Errorf("%s: %v", name, response)
 		}
 	}
+}
+
+// A store that is ahead of the snapshot makes the check catch up and start over.
+func TestCheckCatchesUpWithTheStore(t *testing.T) {
+	g := bareGate(t, nil, func(cfg *cache.Config) { cfg.Poll = time.Hour })
+	g.store.deaf.Store(true)
+	g.run()
+	ctx, by := context.Background(), store.Actor{Name: "test"}
+	def, err := g.store.TenantByName(ctx, store.DefaultTenant)
+	g.must(err)
+	_, err = g.store.AddMember(ctx, by, def.ID, policy.KindUser, "eve", "viewer", time.Time{})
+	g.must(err)
+	if got, at := g.cache.Applied(), g.cache.Snapshot().Revision.Number; got != at {
+		t.Fatalf("applied %d at revision %d", got, at)
+	}
+	before := g.cache.Applied()
+	g.expect("ok", request{path: "/posts/1", headers: bearer(g.token("eve"))})
+	if got := testutil.ToFloat64(g.core.metrics.retakes); got != 1 {
+		t.Errorf("%v retakes", got)
+	}
+	if g.cache.Applied() <= before {
+		t.Error("the cache did not catch up")
+	}
+
+	// Where it cannot catch up, that is a fault, once and in time.
+	_, err = g.store.AddMember(ctx, by, def.ID, policy.KindUser, "fay", "viewer", time.Time{})
+	g.must(err)
+	g.store.mute.Store(true)
+	g.expect("fault: store_unavailable", request{path: "/posts/1", headers: bearer(g.token("fay"))})
+	g.expect("ok", request{path: "/me", headers: bearer(g.token("fay"))})
+	g.store.mute.Store(false)
+	g.expect("ok", request{path: "/posts/1", headers: bearer(g.token("fay"))})
 }

@@ -45,6 +45,8 @@ type awayStore struct {
 	*sqlite.Store
 	away  atomic.Bool
 	hangs atomic.Bool  // and answers nothing until the caller gives up
+	mute  atomic.Bool  // and tells nobody what changed
+	deaf  atomic.Bool  // and wakes nobody after a commit
 	loads atomic.Int64 // of roles, grants and keys
 }
 
@@ -59,6 +61,15 @@ func (s *awayStore) gone(ctx context.Context) error {
 		return errAway
 	}
 	return nil
+}
+
+// Wait hears nothing while the store is deaf.
+func (s *awayStore) Wait(ctx context.Context) error {
+	if s.deaf.Load() {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return s.Store.Wait(ctx)
 }
 
 func (s *awayStore) Roles(ctx context.Context, t store.TenantID) (store.TenantRoles, error) {
@@ -86,8 +97,8 @@ func (s *awayStore) Key(ctx context.Context, d store.Digest) (store.KeyRow, erro
 }
 
 func (s *awayStore) Delta(ctx context.Context, after store.Revision, held []store.TenantID) (store.Delta, error) {
-	if err := s.gone(ctx); err != nil {
-		return store.Delta{}, err
+	if err := s.gone(ctx); err != nil || s.mute.Load() {
+		return store.Delta{}, errors.Join(err, errAway)
 	}
 	return s.Store.Delta(ctx, after, held)
 }
@@ -120,22 +131,26 @@ type gate struct {
 // not admitted.
 func newGate(tb testing.TB, change func(*Config)) *gate {
 	tb.Helper()
-	g := bareGate(tb, change)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- g.cache.Run(ctx) }()
-	tb.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			tb.Error(err)
-		}
-	})
-	g.await(func() bool { return g.cache.Snapshot() != nil })
+	g := bareGate(tb, change, nil)
+	g.run()
 	return g
 }
 
+// run runs the cache until the test ends, and returns once it has loaded.
+func (g *gate) run() {
+	g.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- g.cache.Run(ctx) }()
+	g.Cleanup(func() {
+		cancel()
+		g.must(<-done)
+	})
+	g.await(func() bool { return g.cache.Snapshot() != nil })
+}
+
 // bareGate is newGate before its cache runs.
-func bareGate(tb testing.TB, change func(*Config)) *gate {
+func bareGate(tb testing.TB, change func(*Config), tune func(*cache.Config)) *gate {
 	tb.Helper()
 	ctx := context.Background()
 	s, err := sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(tb.TempDir(), "auth.sqlite3")})
@@ -150,7 +165,11 @@ func bareGate(tb testing.TB, change func(*Config)) *gate {
 	g.must(err)
 	g.issuer, err = identity.NewIssuer(identity.IssuerConfig{Secret: secret})
 	g.must(err)
-	g.cache, err = cache.New(cache.Config{Store: g.store, Feed: g.store, Verifier: verifier, Policy: rules, Clock: g.clock.clock(), Silent: true})
+	settings := cache.Config{Store: g.store, Feed: g.store, Verifier: verifier, Policy: rules, Clock: g.clock.clock(), Silent: true}
+	if tune != nil {
+		tune(&settings)
+	}
+	g.cache, err = cache.New(settings)
 	g.must(err)
 	tb.Cleanup(g.cache.Close)
 	cfg := Config{Cache: g.cache, Registerer: g.reg}
