@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"portcullis/internal/store"
 	"portcullis/internal/store/storetest"
@@ -32,9 +33,23 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+// quickLock is the lock timeout of openQuick.
+const quickLock = 400 * time.Millisecond
+
+// openQuick opens a store that gives up on locks soon.
+func openQuick(t *testing.T, path string) *Store {
+	t.Helper()
+	return openWith(t, Config{Path: path, LockTimeout: quickLock})
+}
+
 func openTest(t *testing.T, path string) *Store {
 	t.Helper()
-	s, err := Open(context.Background(), Config{Path: path})
+	return openWith(t, Config{Path: path})
+}
+
+func openWith(t *testing.T, cfg Config) *Store {
+	t.Helper()
+	s, err := Open(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

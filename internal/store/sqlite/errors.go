@@ -43,6 +43,22 @@ func explain(path string, err error) error {
 	return err
 }
 
+// retryBusy is retryBusy on the store's own terms, counted.
+func (s *Store) retryBusy(ctx context.Context, fn func() error) error {
+	return retryBusy(ctx, s.cfg.LockTimeout, func() error {
+		err := fn()
+		if isBusy(err) {
+			s.busy.Add(1)
+		}
+		return err
+	})
+}
+
+func isBusy(err error) bool {
+	c := code(err)
+	return c == sqlite3.SQLITE_BUSY || c == sqlite3.SQLITE_LOCKED
+}
+
 // retryBusy runs fn until it returns something other than SQLite's "busy", for
 // as long as ctx and timeout allow. fn must leave no transaction behind.
 //
@@ -52,10 +68,7 @@ func retryBusy(ctx context.Context, timeout time.Duration, fn func() error) erro
 	deadline := time.Now().Add(timeout)
 	for {
 		err := fn()
-		if c := code(err); c != sqlite3.SQLITE_BUSY && c != sqlite3.SQLITE_LOCKED {
-			return err
-		}
-		if time.Now().After(deadline) {
+		if !isBusy(err) || time.Now().After(deadline) {
 			return err
 		}
 		pause := time.NewTimer(time.Millisecond + rand.N(9*time.Millisecond))

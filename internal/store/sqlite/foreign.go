@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"modernc.org/sqlite"
 )
@@ -39,7 +40,7 @@ const (
 // refuseForeignFile is refuseForeign for a file that is not to be opened for
 // more. Nil says nothing but that no other program's tables were found.
 func refuseForeignFile(ctx context.Context, path string) error {
-	connector, err := sqlite.NewConnector(dsn(Config{Path: path}, watching))
+	connector, err := sqlite.NewConnector(dsn(Config{Path: path, LockTimeout: time.Second}, watching))
 	if err != nil {
 		return nil
 	}

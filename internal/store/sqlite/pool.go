@@ -6,6 +6,9 @@ import (
 	"database/sql/driver"
 	"errors"
 	"net/url"
+	"strconv"
+	"sync/atomic"
+	"time"
 
 	"modernc.org/sqlite"
 )
@@ -27,7 +30,9 @@ func dsn(cfg Config, r role) string {
 	q.Set("_dqs", "0")
 	q.Set("_defensive", "1")
 	q.Set("_error_rc", "1")
-	q.Set("_busy_timeout", "5000")
+	// Short, since SQLite's own waiting comes to look every 100 ms only; retryBusy
+	// goes on from there.
+	q.Set("_busy_timeout", strconv.FormatInt(min(cfg.LockTimeout, 100*time.Millisecond).Milliseconds(), 10))
 	q.Set("_foreign_keys", "1")
 	q.Add("_pragma", "trusted_schema(0)")
 	q.Add("_pragma", "cell_size_check(1)")
@@ -152,6 +157,8 @@ func (c *conn) rollback() {
 type pool struct {
 	db   *sql.DB
 	idle chan *conn // holds an unopened conn for each that may yet be opened
+
+	used, acquires, waits, canceled, waited atomic.Int64 // waited: nanoseconds
 }
 
 func openPool(cfg Config, r role) (*pool, error) {
@@ -176,19 +183,37 @@ func (p *pool) take(ctx context.Context) (*conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	select {
-	case c := <-p.idle:
-		if c.c != nil {
-			return c, nil
-		}
-		sqlConn, err := p.db.Conn(ctx)
-		if err != nil {
+	c, err := p.next(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if c.c == nil {
+		if c.c, err = p.db.Conn(ctx); err != nil {
+			c.c = nil
 			p.idle <- c
 			return nil, err
 		}
-		c.c, c.stmts = sqlConn, make(map[string]*sql.Stmt)
+		c.stmts = make(map[string]*sql.Stmt)
+	}
+	p.acquires.Add(1)
+	p.used.Add(1)
+	return c, nil
+}
+
+func (p *pool) next(ctx context.Context) (*conn, error) {
+	select {
+	case c := <-p.idle:
+		return c, nil
+	default:
+	}
+	p.waits.Add(1)
+	start := time.Now()
+	defer func() { p.waited.Add(int64(time.Since(start))) }()
+	select {
+	case c := <-p.idle:
 		return c, nil
 	case <-ctx.Done():
+		p.canceled.Add(1)
 		return nil, ctx.Err()
 	}
 }
@@ -200,6 +225,7 @@ func (p *pool) give(c *conn) {
 		_ = c.c.Close() // says only that it was bad
 		c = &conn{}
 	}
+	p.used.Add(-1)
 	p.idle <- c
 }
 

@@ -40,7 +40,7 @@ func (s *Store) borrowing(ctx context.Context, what string, fn func(ctx context.
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	err = end(explain(s.cfg.Path, retryBusy(ctx, s.cfg.LockTimeout, func() error {
+	err = end(explain(s.cfg.Path, s.retryBusy(ctx, func() error {
 		c, err := s.reader.take(ctx)
 		if err != nil {
 			return err

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"portcullis/internal/store"
@@ -86,6 +87,7 @@ type Store struct {
 	reader *pool // query-only
 	watch  *watcher
 
+	busy    atomic.Int64    // attempts that found the file locked
 	closing context.Context // done once Close has begun
 	close   context.CancelFunc
 
@@ -127,36 +129,42 @@ func open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if s.reader, err = openPool(cfg, reading); err != nil {
 		return nil, err
 	}
-	var fresh bool
-	err = retryBusy(ctx, cfg.LockTimeout, func() (err error) {
-		fresh, err = refuseForeign(ctx, s.reader.db, cfg.Path)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	if s.writer, err = openPool(cfg, writing); err != nil {
-		return nil, err
-	}
-	if fresh {
-		err := retryBusy(ctx, cfg.LockTimeout, func() error {
-			_, err := s.writer.db.ExecContext(ctx, sqlMark)
-			return err
-		})
-		if err != nil {
-			return nil, fmt.Errorf("mark the database: %w", err)
-		}
-	}
-	if err := migrate(ctx, s.writer.db, cfg); err != nil {
-		return nil, err
-	}
-	if err := checkFiles(cfg.Path); err != nil {
+	if err := s.claim(ctx); err != nil {
 		return nil, err
 	}
 	if s.watch, err = newWatcher(cfg); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// claim makes the database Portcullis's own, of this program's schema, unless it
+// is somebody else's.
+func (s *Store) claim(ctx context.Context) error {
+	var fresh bool
+	err := s.retryBusy(ctx, func() (err error) {
+		fresh, err = refuseForeign(ctx, s.reader.db, s.cfg.Path)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if s.writer, err = openPool(s.cfg, writing); err != nil {
+		return err
+	}
+	if fresh {
+		err := s.retryBusy(ctx, func() error {
+			_, err := s.writer.db.ExecContext(ctx, sqlMark)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("mark the database: %w", err)
+		}
+	}
+	if err := migrate(ctx, s.writer.db, s.cfg); err != nil {
+		return err
+	}
+	return checkFiles(s.cfg.Path)
 }
 
 // Close ends the calls in flight, waits for them, and closes the file. Calling

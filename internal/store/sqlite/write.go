@@ -109,7 +109,7 @@ func (s *Store) writing(ctx context.Context, fn func(ctx context.Context, c *con
 	if err != nil {
 		return err
 	}
-	return end(explain(s.cfg.Path, retryBusy(ctx, s.cfg.LockTimeout, func() error {
+	return end(explain(s.cfg.Path, s.retryBusy(ctx, func() error {
 		c, err := s.writer.take(ctx)
 		if err != nil {
 			return err
