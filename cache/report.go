@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"portcullis/internal/store"
@@ -37,6 +38,22 @@ func (c *Cache) report(ctx context.Context) error {
 			c.send(ctx, store.Report{}, true)
 		}
 	}
+}
+
+// register makes this sidecar known before it loads, and so before it answers
+// anything: a writer that waits for every live sidecar must find it, or wait for
+// nobody while it answers from before the write.
+func (c *Cache) register(ctx context.Context) error {
+	if c.cfg.Silent {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	if err := c.cfg.Store.Report(ctx, []store.Report{c.about(store.ReportHeartbeat)}); err != nil {
+		c.metrics.reportErrors.Inc()
+		return fmt.Errorf("register with the store: %w", err)
+	}
+	return nil
 }
 
 func (c *Cache) about(kind store.ReportKind) store.Report {

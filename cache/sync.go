@@ -165,6 +165,9 @@ func (c *Cache) apply(h *history, keys *identity.Fingerprints, delta store.Delta
 func (c *Cache) loadAll(ctx context.Context, asked Instant) error {
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
+	if err := c.register(ctx); err != nil {
+		return err
+	}
 	keys := identity.NewFingerprints()
 	base, err := c.cfg.Store.Bootstrap(ctx, func(d store.Digest) error {
 		keys.Add(d)
