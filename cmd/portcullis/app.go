@@ -66,6 +66,9 @@ func openApp(ctx context.Context, p *process, cfg *config.Config, log *slog.Logg
 	if a.store, err = a.openStore(ctx); err != nil {
 		return nil, err
 	}
+	if pool, ok := a.store.(interface{ Collector() prometheus.Collector }); ok {
+		a.registry.MustRegister(pool.Collector())
+	}
 	if is.admin {
 		if err := registerEnvKey(ctx, a.store, cfg, log); err != nil {
 			return nil, err
