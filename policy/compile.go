@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // Policy is a compiled policy file: an immutable set of rules and the matcher
@@ -26,9 +24,9 @@ type Policy struct {
 // neither of them inside the other, are such an error.
 func Compile(src []byte) (*Policy, error) {
 	var y yamlReader
-	p, suite := y.compile(src)
-	if suite != nil {
-		y.readSuite(suite)
+	p, f := y.compile(src)
+	if f.tests != nil {
+		y.readSuite(f.tests, f.rules)
 	}
 	if err := y.err(); err != nil {
 		return nil, err
@@ -95,27 +93,25 @@ func newPolicy(src []byte, rules []*Rule) *Policy {
 	return p
 }
 
-// compile reads the policy and returns the tests section as well, both nil
-// where they could not be read.
-func (y *yamlReader) compile(src []byte) (*Policy, *yaml.Node) {
-	rules, matchable, tests := y.readPolicy(src)
-	space, tooMany := newSpace(matchable)
+// compile reads a policy file and builds the policy, nil after any problem.
+func (y *yamlReader) compile(src []byte) (*Policy, file) {
+	f := y.readPolicy(src)
+	space, tooMany := newSpace(f.matchable)
 	for _, r := range tooMany {
 		y.add(r.Line, label(r), "methods: the file names more than %d different methods", maxMethods)
 	}
-	ties := space.findTies(matchable, maxProblems)
-	for _, t := range ties {
+	for _, t := range space.findTies(f.matchable, maxProblems) {
 		y.add(t.second.Line, label(t.second), "%s", space.describeTie(t))
 	}
 	if y.err() != nil {
-		return nil, tests
+		return nil, f
 	}
-	p := newPolicy(src, rules)
+	p := newPolicy(src, f.rules)
 	if p.mostVisits > maxVisits {
 		y.add(0, "", "one request path could lead the matcher through %d branches, more than %d: too many rules have {name} beside literal segments on many levels; spell some of the parameters out or move them to the end of the path", p.mostVisits, maxVisits)
-		return nil, tests
+		return nil, f
 	}
-	return p, tests
+	return p, f
 }
 
 // label names a rule in a message.

@@ -21,28 +21,38 @@ const fewTenants = 8
 // of a decision.
 const maxRequired = 64
 
-// readPolicy reads the top of a policy file. Rules whose path, hosts or methods
-// could not be read are left out of matchable; everything else about them has
-// been checked all the same, so that one run names every problem.
-func (y *yamlReader) readPolicy(src []byte) (rules, matchable []*Rule, tests *yaml.Node) {
+// file is a policy file as it was read.
+type file struct {
+	rules []*Rule
+	// matchable leaves out the rules whose name, path, hosts or methods could not be
+	// read. Everything else about them has been checked all the same, so that one
+	// run names every problem.
+	matchable []*Rule
+	tests     *yaml.Node // the tests section, or nil
+}
+
+// readPolicy reads a policy file.
+func (y *yamlReader) readPolicy(src []byte) (f file) {
 	top := y.document(src)
 	if top == nil {
-		return nil, nil, nil
+		return f
 	}
-	f, ok := y.mapping(top, "policy", "version", "rules", "tests")
+	keys, ok := y.mapping(top, "policy", "version", "rules", "tests")
 	if !ok {
-		return nil, nil, nil
+		return f
 	}
-	y.readVersion(top, f["version"])
-	if f["rules"] == nil {
+	f.tests = keys["tests"]
+	y.readVersion(top, keys["version"])
+	rules := keys["rules"]
+	if rules == nil {
 		y.fail(top, "policy: rules is missing; an empty list, rules: [], denies every request")
-		return nil, nil, f["tests"]
+		return f
 	}
-	if !y.isKind(f["rules"], yaml.SequenceNode, "rules", "a list") {
-		return nil, nil, f["tests"]
+	if !y.isKind(rules, yaml.SequenceNode, "rules", "a list") {
+		return f
 	}
-	named := make(map[string]*Rule, len(f["rules"].Content))
-	for i, at := range f["rules"].Content {
+	named := make(map[string]*Rule, len(rules.Content))
+	for i, at := range rules.Content {
 		y.rule = fmt.Sprintf("#%d", i+1)
 		rule, whole := y.readRule(at)
 		if rule == nil {
@@ -54,13 +64,13 @@ func (y *yamlReader) readPolicy(src []byte) (rules, matchable []*Rule, tests *ya
 		} else if rule.Name != "" {
 			named[rule.Name] = rule
 		}
-		rules = append(rules, rule)
+		f.rules = append(f.rules, rule)
 		if whole && rule.Name != "" {
-			matchable = append(matchable, rule)
+			f.matchable = append(f.matchable, rule)
 		}
 	}
 	y.rule = ""
-	return rules, matchable, f["tests"]
+	return f
 }
 
 func (y *yamlReader) readVersion(top, at *yaml.Node) {

@@ -22,17 +22,17 @@ func (r TestResult) Passed() bool { return r.Wrong == "" }
 // error too, since a run that tests nothing proves nothing.
 func RunTests(src, cases []byte) ([]TestResult, error) {
 	var y yamlReader
-	p, tests := y.compile(src)
+	p, f := y.compile(src)
 	var own *suite
-	if tests != nil {
-		own = y.readSuite(tests)
+	if f.tests != nil {
+		own = y.readSuite(f.tests, f.rules)
 	}
 	if err := y.err(); err != nil {
 		return nil, err
 	}
 	if cases != nil {
 		var err error
-		if own, err = readCases(cases); err != nil {
+		if own, err = readCases(cases, f.rules); err != nil {
 			return nil, err
 		}
 	}
@@ -46,8 +46,8 @@ func RunTests(src, cases []byte) ([]TestResult, error) {
 	return results, nil
 }
 
-// readCases reads a cases file.
-func readCases(src []byte) (*suite, error) {
+// readCases reads a cases file for a policy of these rules.
+func readCases(src []byte, rules []*Rule) (*suite, error) {
 	var y yamlReader
 	var s *suite
 	if top := y.document(src); top != nil {
@@ -55,7 +55,7 @@ func readCases(src []byte) (*suite, error) {
 			if f["tests"] == nil {
 				y.fail(top, "cases file: tests is missing")
 			} else {
-				s = y.readSuite(f["tests"])
+				s = y.readSuite(f["tests"], rules)
 			}
 		}
 	}

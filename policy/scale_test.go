@@ -87,7 +87,7 @@ func BenchmarkFindTies(b *testing.B) {
 	for _, shape := range shapes {
 		b.Run(strings.ReplaceAll(shape.name, " ", "_"), func(b *testing.B) {
 			var y yamlReader
-			rules, _, _ := y.readPolicy(manyRules(10_000, shape.line))
+			rules := y.readPolicy(manyRules(10_000, shape.line)).rules
 			for b.Loop() {
 				space, _ := newSpace(rules)
 				space.findTies(rules, maxProblems)

@@ -33,8 +33,8 @@ type testCaller struct {
 	grant     Grant
 }
 
-// readSuite reads a tests section.
-func (y *yamlReader) readSuite(at *yaml.Node) *suite {
+// readSuite reads the tests section for a policy of these rules.
+func (y *yamlReader) readSuite(at *yaml.Node, rules []*Rule) *suite {
 	f, ok := y.mapping(at, "tests", "roles", "cases")
 	if !ok {
 		return nil
@@ -49,14 +49,21 @@ func (y *yamlReader) readSuite(at *yaml.Node) *suite {
 	if !y.isKind(f["cases"], yaml.SequenceNode, "tests cases", "a list") {
 		return s
 	}
+	known := make(map[string]bool, len(rules))
+	for _, r := range rules {
+		known[r.Name] = r.Name != ""
+	}
 	names := map[string]int{}
 	for i, item := range f["cases"].Content {
 		c, ok := y.readCase(item, ids, fmt.Sprintf("case #%d", i+1))
+		if c.rule != "" && !known[c.rule] {
+			y.fail(item, "case %q: rule: the policy has no rule %q", shorten(c.name), shorten(c.rule))
+		}
 		if !ok {
 			continue
 		}
 		if first := names[c.name]; first > 0 {
-			y.fail(item, "case %q: the case on line %d has this name already", c.name, first)
+			y.fail(item, "case %q: the case on line %d has this name already", shorten(c.name), first)
 		}
 		names[c.name] = c.line
 		s.cases = append(s.cases, c)

@@ -40,7 +40,7 @@ func (y *yamlReader) document(src []byte) *yaml.Node {
 	decoder := yaml.NewDecoder(bytes.NewReader(src))
 	err := decodeNode(decoder, &first)
 	if errors.Is(err, io.EOF) {
-		y.add(0, "", "the file is empty; it begins with version: 1")
+		y.add(0, "", "the file is empty")
 		return nil
 	}
 	if err == nil {
@@ -58,7 +58,7 @@ func (y *yamlReader) document(src []byte) *yaml.Node {
 		return nil
 	}
 	if first.Kind != yaml.DocumentNode || len(first.Content) != 1 {
-		y.add(first.Line, "", "the file is empty; it begins with version: 1")
+		y.add(first.Line, "", "the file is empty")
 		return nil
 	}
 	return first.Content[0]
