@@ -98,9 +98,13 @@ func TestKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		lines := bufio.NewReader(out)
-		for n := 0; ; n++ {
+		after := 5 + rand.N(30)
+		for n := 1; ; n++ {
 			line, err := lines.ReadString('\n')
 			if err == io.EOF { // a line that was cut off was not heard
+				if n <= after {
+					t.Fatalf("the writer ended by itself after %d lines", n-1)
+				}
 				break
 			}
 			if err != nil {
@@ -112,16 +116,14 @@ func TestKilled(t *testing.T) {
 				t.Fatalf("%q: %v", line, err)
 			}
 			acknowledged[number] = tag
-			if n == 0 {
-				time.AfterFunc(rand.N(60*time.Millisecond), func() { _ = cmd.Process.Kill() })
+			if n == after { // somewhere in the writes that follow
+				time.AfterFunc(rand.N(3*time.Millisecond), func() { _ = cmd.Process.Kill() })
 			}
 		}
 		_ = cmd.Wait() // killed, as it should be
 		checkWhole(t, path, acknowledged)
 	}
-	if len(acknowledged) < 100 {
-		t.Errorf("%d writes in all: too few to tell anything", len(acknowledged))
-	}
+	t.Logf("%d acknowledged writes", len(acknowledged))
 }
 
 // checkWhole opens what a killed process has left.
