@@ -78,7 +78,8 @@ func (c *Core) judge(k *check, req []byte) error {
 	if plantPanic && k.received.planted {
 		panic("planted by the request")
 	}
-	if k.answer.reason = k.shape(); k.answer.reason != policy.ReasonOK {
+	if reason := k.shape(); reason != policy.ReasonOK {
+		k.answer.reason = reason
 		return nil
 	}
 	reason, retake := c.attempt(k)

@@ -151,3 +151,29 @@ func TestCheckCatchesUpWithTheStore(t *testing.T) {
 	g.store.mute.Store(false)
 	g.expect("ok", request{path: "/posts/1", headers: bearer(g.token("fay"))})
 }
+
+// A store that runs ahead faster than the check can follow: two attempts, no third.
+func TestStoreThatIsAlwaysAhead(t *testing.T) {
+	g := bareGate(t, nil, func(cfg *cache.Config) { cfg.Poll, cfg.Budget = time.Hour, 10*time.Second })
+	g.store.deaf.Store(true)
+	g.run()
+	ctx, by := context.Background(), store.Actor{Name: "test"}
+	def, err := g.store.TenantByName(ctx, store.DefaultTenant)
+	g.must(err)
+	member := 0
+	write := func() {
+		member++
+		if _, err := g.store.AddMember(ctx, by, def.ID, policy.KindUser, "someone"+itoa(int64(member)), "viewer", time.Time{}); err != nil {
+			t.Error(err)
+		}
+	}
+	g.store.beforeGrant.Store(&write)
+	g.expect("fault: store_unavailable", request{path: "/posts/1", headers: bearer(g.token("bob"))})
+	if member != 2 {
+		t.Errorf("%d attempts", member)
+	}
+	response := g.ask(request{path: "/me", headers: bearer(g.token("ann"))})
+	if got := g.verdictOf(response); got != "ok" || asserted(response)["x-auth-roles-omitted"] != "true" {
+		t.Errorf("got %s, %v", got, asserted(response))
+	}
+}

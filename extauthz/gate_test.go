@@ -48,6 +48,8 @@ type awayStore struct {
 	mute  atomic.Bool  // and tells nobody what changed
 	deaf  atomic.Bool  // and wakes nobody after a commit
 	loads atomic.Int64 // of roles, grants and keys
+
+	beforeGrant atomic.Pointer[func()] // is called before each grant is loaded
 }
 
 var errAway = errors.New("the store is away")
@@ -82,6 +84,9 @@ func (s *awayStore) Roles(ctx context.Context, t store.TenantID) (store.TenantRo
 
 func (s *awayStore) Grant(ctx context.Context, t store.TenantID, i store.Index) (store.GrantRow, error) {
 	s.loads.Add(1)
+	if before := s.beforeGrant.Load(); before != nil {
+		(*before)()
+	}
 	if err := s.gone(ctx); err != nil {
 		return store.GrantRow{}, err
 	}

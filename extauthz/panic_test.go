@@ -8,7 +8,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"portcullis/cache"
 	"portcullis/internal/decisionlog"
+	"portcullis/internal/identity"
 	"portcullis/policy"
 )
 
@@ -41,6 +43,25 @@ func TestPanicsAreDenials(t *testing.T) {
 
 	if text := log.String(); !strings.Contains(text, "panic in a check") || strings.Contains(text, g.token("bob")[:20]) {
 		t.Errorf("the log says %s", text)
+	}
+}
+
+type panickyVerifier struct{ cache.Verifier }
+
+func (panickyVerifier) Verify(string) (*identity.Token, policy.Reason) { panic("no verdict") }
+
+// What the check had found out by the time it panicked is not told.
+func TestPanicLeavesABareDenial(t *testing.T) {
+	g := bareGate(t, nil, func(cfg *cache.Config) { cfg.Verifier = panickyVerifier{cfg.Verifier} })
+	g.run()
+	response := g.ask(request{path: "/posts/1", headers: bearer(g.token("bob"))})
+	if got := g.verdictOf(response); got != "internal" {
+		t.Error(got)
+	}
+	for name := range response.GetDynamicMetadata().GetFields() {
+		if name != "reason" && name != "decision_id" {
+			t.Errorf("metadata has %s", name)
+		}
 	}
 }
 

@@ -278,3 +278,14 @@ func TestRolesPastFourKiBAreMarkedAsLeftOut(t *testing.T) {
 		t.Errorf("4 KiB and a byte: %d bytes, omitted %q", len(roles), omitted)
 	}
 }
+
+// A role that is called "a,admin" must not read as two roles.
+func TestRoleThatWouldReadAsTwoIsNotAsserted(t *testing.T) {
+	for _, role := range []string{"a,admin", ",", "jos\u00e9", "a\nb", " admin", ""} {
+		a := &answer{reason: policy.ReasonOK, principal: policy.Principal{Tenant: "default", Kind: policy.KindUser, ID: "ann"}, roles: []string{role, "viewer"}}
+		set := asserted(read(t, newResponder().respond(nil, a)))
+		if _, ok := set[policy.HeaderRoles]; ok || set[policy.HeaderRolesOmitted] != "true" {
+			t.Errorf("role %q: %v", role, set)
+		}
+	}
+}

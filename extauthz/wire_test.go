@@ -159,8 +159,10 @@ func typicalRequest() *authv3.CheckRequest {
 }
 
 // nested builds metadata of the given depth of lists, the way protobuf writes it.
-func nested(depth int) []byte {
-	var value []byte
+func nested(depth int) []byte { return nestedAround(depth, nil) }
+
+// nestedAround is nested with a google.protobuf.Value in the innermost place.
+func nestedAround(depth int, value []byte) []byte {
 	for range depth {
 		list := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), value)
 		value = protowire.AppendBytes(protowire.AppendTag(nil, 6, protowire.BytesType), list)
@@ -272,8 +274,15 @@ func TestNestingLimitIsProtobufs(t *testing.T) {
 			hi = mid
 		}
 	}
-	for d := lo - 3; d <= hi+3; d++ {
-		compare(t, p, v, nested(d))
+	// protobuf looks at the depth before the wire type where a field is a map, and
+	// after it elsewhere; both parities of the depth are tried.
+	number := []byte{0x08, 0x01}
+	inStruct := append([]byte{0x2a, byte(len(number))}, number...) // struct_value {fields: 1}
+	inEntry := append([]byte{0x2a, 6, 0x0a, 4, 0x12, 2}, number...)
+	for d := lo - 5; d <= hi+5; d++ {
+		for _, inner := range [][]byte{nil, number, inStruct, inEntry, append([]byte{0x2a, 8, 0x0a, 6, 0x12, 4}, inStruct...)} {
+			compare(t, p, v, nestedAround(d, inner))
+		}
 	}
 	if lo < 1000 || hi == 20000 {
 		t.Fatalf("no edge found: accepted at %d, refused at %d", lo, hi)
