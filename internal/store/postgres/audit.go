@@ -48,20 +48,26 @@ func (s *Store) RecordAudit(ctx context.Context, entries []store.AuditEntry) err
 		return nil
 	}
 	now := s.now()
-	b := &pgx.Batch{}
-	for i := range entries {
-		e := entries[i]
-		if e.Time.IsZero() {
-			e.Time = now
+	return s.try(ctx, "record audit", func(ctx context.Context) error {
+		b := &pgx.Batch{}
+		b.BeginTx(pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
+		for i := range entries {
+			e := entries[i]
+			if e.Time.IsZero() {
+				e.Time = now
+			}
+			b.Queue(sqlInsertAudit, auditArgs(&e)...)
 		}
-		b.Queue(sqlInsertAudit, auditArgs(&e)...)
-	}
-	// A batch is one transaction. It is not tried again: after a broken connection
-	// nobody knows whether the rows are there, and twice is a false record.
-	if err := s.pool.SendBatch(ctx, b).Close(); err != nil {
-		return fmt.Errorf("record audit: %w", err)
-	}
-	return nil
+		tx, err := s.sendTx(ctx, b)
+		if err != nil {
+			return err
+		}
+		if err := tx.Commit(ctx); err != nil {
+			// Whether the rows are there is not known, and twice is a false record.
+			return final{err}
+		}
+		return nil
+	})
 }
 
 // Audit implements store.Store.
@@ -77,7 +83,7 @@ func (s *Store) Audit(ctx context.Context, q store.AuditQuery) ([]store.AuditEnt
 	}
 	var entries []store.AuditEntry
 	var total int
-	err := s.reading(ctx, "read audit", func() error {
+	err := s.try(ctx, "read audit", func(ctx context.Context) error {
 		entries = nil
 		return s.snapshot(ctx, func(b *pgx.Batch) {
 			if q.Action == "" {
@@ -119,7 +125,7 @@ func scanAudit(scan func(...any) error) (store.AuditEntry, error) {
 // partition, and the next run moves them.
 func (s *Store) EnsureAuditPartitions(ctx context.Context) (int, error) {
 	var made int
-	err := s.reading(ctx, "make the audit's partitions", func() error {
+	err := s.try(ctx, "make the audit's partitions", func(ctx context.Context) error {
 		return s.pool.QueryRow(ctx, sqlEnsurePartitions, s.now().UTC(), auditMonths).Scan(&made)
 	})
 	return made, err

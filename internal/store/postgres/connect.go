@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -23,7 +24,9 @@ func parseURL(url string) (*pgxpool.Config, error) {
 		return nil, errors.New("database URL: is empty: give postgres://user@host:5432/database")
 	}
 	cfg, err := pgxpool.ParseConfig(url)
-	if err != nil {
+	// An @ in the name of the database is what an unescaped slash in a password
+	// leads to: the host is then the user, and the database the password's rest.
+	if err != nil || strings.Contains(cfg.ConnConfig.Database, "@") {
 		return nil, errors.New("database URL: cannot be read (it is not repeated here, for it may hold a password): " +
 			"the form is postgres://user:password@host:5432/database?sslmode=verify-full, with special characters in the password percent-encoded")
 	}

@@ -52,7 +52,7 @@ func (s *Store) Delta(ctx context.Context, after store.Revision, held []store.Te
 	}
 	var d store.Delta
 	var known bool
-	err := again(ctx, s.pool, func() error {
+	err := s.try(ctx, "load what changed", func(ctx context.Context) error {
 		d, known = store.Delta{}, false
 		return s.snapshot(ctx, func(b *pgx.Batch) {
 			b.Queue(sqlDeltaHead, after.Number, after.Tag[:])
@@ -68,12 +68,12 @@ func (s *Store) Delta(ctx context.Context, after store.Revision, held []store.Te
 	})
 	switch {
 	case err != nil:
-		return store.Delta{}, fmt.Errorf("load what came after revision %d: %w", after.Number, err)
+		return store.Delta{}, err
 	case !known:
-		return store.Delta{}, fmt.Errorf("load what came after revision %d (tag %s), the head being %d: %w",
+		return store.Delta{}, fmt.Errorf("load what changed since revision %d (tag %s), the head being %d: %w",
 			after.Number, after.Tag, d.Head.Number, store.ErrRevisionUnknown)
 	case len(d.Changes) > store.MaxDeltaChanges:
-		return store.Delta{}, fmt.Errorf("load what came after revision %d: more than %d changes lie between: %w",
+		return store.Delta{}, fmt.Errorf("load what changed since revision %d: more than %d changes lie between: %w",
 			after.Number, store.MaxDeltaChanges, store.ErrRevisionUnknown)
 	}
 	return d, nil

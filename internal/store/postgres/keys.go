@@ -30,7 +30,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id`
 // KeyList implements store.Store.
 func (s *Store) KeyList(ctx context.Context, tenant store.TenantID) ([]store.ClientKey, error) {
 	var list []store.ClientKey
-	err := s.reading(ctx, "list client keys", func() (err error) {
+	err := s.try(ctx, "list client keys", func(ctx context.Context) (err error) {
 		list, err = keys(ctx, s.pool, sqlKeyList, int64(tenant))
 		return err
 	})

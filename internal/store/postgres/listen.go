@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -20,30 +19,32 @@ const (
 
 	listenRetryFirst = 50 * time.Millisecond
 	listenRetryLast  = 5 * time.Second
+
+	// listenSettled is how long an attempt must have lasted for the next failure
+	// to be news, and no part of the same outage. It is longer than a connection
+	// attempt can hang.
+	listenSettled = 30 * time.Second
 )
 
 // listener owns the connection that listens for commits. It is made on the first
 // Wait, so that a process that never waits holds none.
 type listener struct {
-	cfg    *pgx.ConnConfig
-	log    *slog.Logger
-	wake   chan struct{} // holds one wake-up: more say no more
-	up     atomic.Bool   // LISTEN is in force
-	start  sync.Once
-	ctx    context.Context // ends with the store
-	cancel context.CancelFunc
-	done   chan struct{} // closed when run has returned
+	cfg   *pgx.ConnConfig
+	ping  time.Duration // see listenPing
+	log   *slog.Logger
+	ctx   context.Context // ends with the store
+	wake  chan struct{}   // holds one wake-up: more say no more
+	up    atomic.Bool     // LISTEN is in force
+	start sync.Once
+	done  chan struct{} // closed when run has returned
 }
 
-func newListener(cfg *pgx.ConnConfig, log *slog.Logger) *listener {
-	l := &listener{cfg: cfg, log: log, wake: make(chan struct{}, 1), done: make(chan struct{})}
-	l.ctx, l.cancel = context.WithCancel(context.Background())
-	return l
+func newListener(ctx context.Context, cfg *pgx.ConnConfig, log *slog.Logger) *listener {
+	return &listener{cfg: cfg, ping: listenPing, log: log, ctx: ctx, wake: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
-// close ends the connection and waits until it is gone.
-func (l *listener) close() {
-	l.cancel()
+// stop waits until the connection is gone. The context must have ended.
+func (l *listener) stop() {
 	l.start.Do(func() { close(l.done) }) // it never ran, and never will
 	<-l.done
 }
@@ -69,24 +70,24 @@ func (s *Store) Wait(ctx context.Context) error {
 	}
 }
 
-// errClosed is what Wait returns once the store is closed.
-var errClosed = errors.New("the store is closed")
-
 // run listens until the store is closed.
 func (l *listener) run() {
 	retry := listenRetryFirst
-	for l.ctx.Err() == nil {
+	for failures := 0; ; failures++ {
 		began := time.Now()
 		err := l.listen()
-		l.up.Store(false)
 		if l.ctx.Err() != nil {
 			return
 		}
-		if time.Since(began) > listenRetryLast {
-			retry = listenRetryFirst // it had held
+		if time.Since(began) > listenSettled {
+			failures, retry = 0, listenRetryFirst
 		}
 		wait := retry/2 + rand.N(retry) // a fleet must not come back as one
-		l.log.Warn("not listening for changes; polling goes on", "error", err, "retry_in", wait)
+		level := slog.LevelDebug
+		if failures == 0 {
+			level = slog.LevelWarn // once for each outage
+		}
+		l.log.Log(l.ctx, level, "not listening for changes, polling alone finds them", "error", err, "retry_in", wait)
 		select {
 		case <-l.ctx.Done():
 			return
@@ -109,15 +110,16 @@ func (l *listener) listen() error {
 		defer cancel()
 		_ = conn.Close(ctx) // it is given up either way
 	}()
-	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+	if _, err := conn.Exec(ctx, sqlListen); err != nil {
 		return err
 	}
 	l.up.Store(true)
-	l.log.Debug("listening for changes")
+	defer l.up.Store(false)
+	l.log.Info("listening for changes")
 	// What was committed while nobody listened is found by whoever looks now.
 	l.signal()
 	for {
-		wait, cancel := context.WithTimeout(l.ctx, listenPing)
+		wait, cancel := context.WithTimeout(l.ctx, l.ping)
 		_, err := conn.WaitForNotification(wait)
 		silent := wait.Err() != nil
 		cancel()

@@ -135,7 +135,7 @@ func (s *Store) MemberList(ctx context.Context, tenant store.TenantID, role stri
 		return nil, nil
 	}
 	var list []store.Member
-	err := s.reading(ctx, "list members", func() error {
+	err := s.try(ctx, "list members", func(ctx context.Context) error {
 		list = nil
 		rows, err := s.pool.Query(ctx, sqlMemberList, int64(tenant), role)
 		return each(rows, err, func(scan func(...any) error) error {
@@ -157,7 +157,7 @@ func (s *Store) HasRole(ctx context.Context, tenant store.TenantID, kind policy.
 	}
 	index := store.PlainIndex(tenant, kind, id)
 	var has bool
-	err := s.reading(ctx, "look up membership", func() error {
+	err := s.try(ctx, "look up membership", func(ctx context.Context) error {
 		return s.pool.QueryRow(ctx, sqlHasRole, int64(tenant), role, index[:], now.UnixNano()).Scan(&has)
 	})
 	return has, err

@@ -11,6 +11,11 @@ import (
 // channel is where writes are notified.
 const channel = "portcullis"
 
+const (
+	sqlNotify = `SELECT pg_notify('` + channel + `', $1)`
+	sqlListen = `LISTEN ` + channel
+)
+
 // maxNotice is below Postgres's limit of 8,000 bytes for a payload.
 const maxNotice = 7900
 

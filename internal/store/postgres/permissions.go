@@ -93,7 +93,7 @@ func (s *Store) PermissionList(ctx context.Context, tenant store.TenantID, role 
 		return nil, nil
 	}
 	var list []string
-	err := s.reading(ctx, "list permissions", func() error {
+	err := s.try(ctx, "list permissions", func(ctx context.Context) error {
 		rows, err := s.pool.Query(ctx, sqlPermissionList, int64(tenant), role)
 		if err == nil {
 			list, err = pgx.AppendRows([]string(nil), rows, pgx.RowTo[string])
@@ -109,7 +109,7 @@ func (s *Store) HasPermission(ctx context.Context, tenant store.TenantID, role, 
 		return false, nil
 	}
 	var has bool
-	err := s.reading(ctx, "look up permission", func() error {
+	err := s.try(ctx, "look up permission", func(ctx context.Context) error {
 		return s.pool.QueryRow(ctx, sqlHasPermission, int64(tenant), role, permission).Scan(&has)
 	})
 	return has, err

@@ -38,12 +38,16 @@ type Config struct {
 // Store is a store.Store in a Postgres database. It is safe for concurrent use.
 type Store struct {
 	pool     *pgxpool.Pool
-	log      *slog.Logger
 	now      func() time.Time
 	listener *listener
 
+	closing   context.Context // done once Close has begun
+	cancel    context.CancelFunc
 	closeOnce sync.Once
 }
+
+// errClosed is what calls get once Close has begun.
+var errClosed = errors.New("the store is closed")
 
 var _ store.Store = (*Store)(nil)
 
@@ -51,43 +55,57 @@ var _ store.Store = (*Store)(nil)
 // Errors that callers branch on: store.ErrSchema for a schema that is older than
 // this program needs, or newer than it knows. Close the store when done.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
+	pool, err := cfg.pool()
+	if err != nil {
+		return nil, fmt.Errorf("open Postgres store: %w", err)
+	}
+	s, err := open(ctx, cfg, pool)
+	if err != nil {
+		return nil, fmt.Errorf("open Postgres store: %w", err)
+	}
+	return s, nil
+}
+
+func (c Config) pool() (*pgxpool.Config, error) {
+	pool, err := parseURL(c.URL)
+	switch {
+	case err != nil:
+		return nil, err
+	case c.MaxConns < 0 || c.MaxConns > 10_000:
+		return nil, fmt.Errorf("max conns: %d is outside 0 to 10000", c.MaxConns)
+	case c.MaxConns > 0:
+		pool.MaxConns = int32(c.MaxConns)
+	}
+	return pool, nil
+}
+
+func open(ctx context.Context, cfg Config, poolConfig *pgxpool.Config) (*Store, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	poolConfig, err := parseURL(cfg.URL)
-	if err != nil {
-		return nil, fmt.Errorf("open Postgres store: %w", err)
-	}
-	switch {
-	case cfg.MaxConns < 0 || cfg.MaxConns > 10_000:
-		return nil, fmt.Errorf("open Postgres store: max conns: %d is outside 0 to 10000", cfg.MaxConns)
-	case cfg.MaxConns > 0:
-		poolConfig.MaxConns = int32(cfg.MaxConns)
-	}
 	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
 	if err != nil {
-		return nil, fmt.Errorf("open Postgres store: %w", err)
+		return nil, err
 	}
 	if err := checkSchema(ctx, pool, cfg.ReadOnly); err != nil {
 		pool.Close()
-		return nil, fmt.Errorf("open Postgres store: %w", err)
+		return nil, err
 	}
-	return &Store{
-		pool:     pool,
-		log:      cfg.Logger,
-		now:      cfg.Now,
-		listener: newListener(poolConfig.ConnConfig.Copy(), cfg.Logger),
-	}, nil
+	s := &Store{pool: pool, now: cfg.Now}
+	s.closing, s.cancel = context.WithCancel(context.Background())
+	s.listener = newListener(s.closing, poolConfig.ConnConfig.Copy(), cfg.Logger)
+	return s, nil
 }
 
-// Close ends the calls in flight and closes every connection. Calling it again
-// does nothing.
+// Close ends the calls in flight, waits for them, and closes every connection. A
+// commit that has begun is waited for. Calling it again does nothing.
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
-		s.listener.close()
+		s.cancel()
+		s.listener.stop()
 		s.pool.Close()
 	})
 	return nil

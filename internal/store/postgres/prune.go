@@ -20,7 +20,7 @@ func (s *Store) PruneChanges(ctx context.Context, keep int64) error {
 	if keep < 0 {
 		return fmt.Errorf("prune the change log: keep: %d is below 0", keep)
 	}
-	return s.reading(ctx, "prune the change log", func() error {
+	return s.try(ctx, "prune the change log", func(ctx context.Context) error {
 		b := &pgx.Batch{}
 		b.Queue(sqlPruneChanges, keep)
 		b.Queue(sqlPruneRevisions, keep)

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
@@ -15,6 +14,8 @@ import (
 // A statement has one snapshot, so a single one needs no transaction; the outer
 // join makes the revision come back where there are no rows.
 const (
+	sqlRevision = `SELECT number, tag FROM portcullis.revision`
+
 	sqlHead = `
 SELECT r.number, r.tag, (SELECT coalesce(max(v.version_id), 0) FROM ` + versionTable + ` v WHERE v.is_applied)
 FROM portcullis.revision r`
@@ -40,8 +41,10 @@ ORDER BY o.id`
 
 	sqlAllTenants = `SELECT ` + tenantColumns + ` FROM portcullis.tenants t ORDER BY t.name`
 
+	// $1 is a moment before the snapshot: what a write has let expire since is left
+	// to the reader to drop.
 	sqlLiveDigests = `
-SELECT digest FROM portcullis.client_keys
+SELECT digest, coalesce(expires_at, 0) FROM portcullis.client_keys
 WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $1)`
 
 	sqlBeginRead = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
@@ -51,11 +54,11 @@ WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $1)`
 // Head implements store.Reader.
 func (s *Store) Head(ctx context.Context) (store.Head, error) {
 	var h store.Head
-	err := again(ctx, s.pool, func() error {
+	err := s.try(ctx, "read the revision", func(ctx context.Context) error {
 		return s.pool.QueryRow(ctx, sqlHead).Scan(&h.Revision.Number, fixed(h.Revision.Tag[:]), &h.Schema)
 	})
 	if err != nil {
-		return store.Head{}, fmt.Errorf("read the revision: %w", err)
+		return store.Head{}, err
 	}
 	return h, nil
 }
@@ -63,7 +66,7 @@ func (s *Store) Head(ctx context.Context) (store.Head, error) {
 // Grant implements store.Reader: one statement, one round trip.
 func (s *Store) Grant(ctx context.Context, tenant store.TenantID, index store.Index) (store.GrantRow, error) {
 	var out store.GrantRow
-	err := again(ctx, s.pool, func() error {
+	err := s.try(ctx, "load a grant", func(ctx context.Context) error {
 		out = store.GrantRow{}
 		rows, err := s.pool.Query(ctx, sqlGrant, int64(tenant), index[:])
 		return each(rows, err, func(scan func(...any) error) error {
@@ -81,7 +84,7 @@ func (s *Store) Grant(ctx context.Context, tenant store.TenantID, index store.In
 		err = mustHaveRevision(out.Revision)
 	}
 	if err != nil {
-		return store.GrantRow{}, fmt.Errorf("load a grant: %w", err)
+		return store.GrantRow{}, err
 	}
 	return out, nil
 }
@@ -89,7 +92,7 @@ func (s *Store) Grant(ctx context.Context, tenant store.TenantID, index store.In
 // Key implements store.Reader: one statement, one round trip.
 func (s *Store) Key(ctx context.Context, digest store.Digest) (store.KeyRow, error) {
 	var out store.KeyRow
-	err := again(ctx, s.pool, func() error {
+	err := s.try(ctx, "load a client key", func(ctx context.Context) error {
 		var k keyScan
 		dest := append([]any{&out.Revision.Number, fixed(out.Revision.Tag[:])}, k.dest()...)
 		err := s.pool.QueryRow(ctx, sqlKey, digest[:]).Scan(dest...)
@@ -97,7 +100,7 @@ func (s *Store) Key(ctx context.Context, digest store.Digest) (store.KeyRow, err
 		return err
 	})
 	if err != nil {
-		return store.KeyRow{}, fmt.Errorf("load a client key: %w", err)
+		return store.KeyRow{}, err
 	}
 	return out, nil
 }
@@ -105,7 +108,7 @@ func (s *Store) Key(ctx context.Context, digest store.Digest) (store.KeyRow, err
 // Roles implements store.Reader.
 func (s *Store) Roles(ctx context.Context, tenant store.TenantID) (store.TenantRoles, error) {
 	out := store.TenantRoles{Tenant: tenant}
-	err := again(ctx, s.pool, func() error {
+	err := s.try(ctx, "load the roles of a tenant", func(ctx context.Context) error {
 		out = store.TenantRoles{Tenant: tenant}
 		rows, err := s.pool.Query(ctx, sqlRoles, int64(tenant))
 		return each(rows, err, func(scan func(...any) error) error { return scanRole(scan, &out) })
@@ -114,7 +117,7 @@ func (s *Store) Roles(ctx context.Context, tenant store.TenantID) (store.TenantR
 		err = mustHaveRevision(out.Revision)
 	}
 	if err != nil {
-		return store.TenantRoles{}, fmt.Errorf("load the roles of a tenant: %w", err)
+		return store.TenantRoles{}, err
 	}
 	return out, nil
 }
@@ -164,16 +167,41 @@ func (s *Store) snapshot(ctx context.Context, queue func(*pgx.Batch), read func(
 	return err
 }
 
-// Bootstrap implements store.Reader. It tries once: yield has kept what it was
-// given.
+// Bootstrap implements store.Reader. Once yield has kept something, there is no
+// second attempt.
 func (s *Store) Bootstrap(ctx context.Context, yield func(store.Digest) error) (store.Base, error) {
-	// A yield that fails ends the query: canceled, it does not send the rest.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	var base store.Base
-	var yieldErr error
-	err := s.snapshot(ctx, func(b *pgx.Batch) {
-		b.Queue(`SELECT number, tag FROM portcullis.revision`)
+	err := s.try(ctx, "load the base", func(ctx context.Context) error {
+		base = store.Base{}
+		// A yield that fails cancels the query, which then does not send the rest.
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		begun := false
+		var stopped error
+		err := s.bootstrap(ctx, &base, func(d store.Digest) error {
+			begun = true
+			if stopped = yield(d); stopped != nil {
+				cancel()
+			}
+			return stopped
+		})
+		switch {
+		case stopped != nil:
+			return final{stopped}
+		case err != nil && begun:
+			return final{err}
+		}
+		return err
+	})
+	if err != nil {
+		return store.Base{}, err
+	}
+	return base, nil
+}
+
+func (s *Store) bootstrap(ctx context.Context, base *store.Base, yield func(store.Digest) error) error {
+	return s.snapshot(ctx, func(b *pgx.Batch) {
+		b.Queue(sqlRevision)
 		b.Queue(sqlAllTenants)
 		b.Queue(sqlLiveDigests, s.now().UnixNano())
 	}, func(r pgx.BatchResults) error {
@@ -188,25 +216,17 @@ func (s *Store) Bootstrap(ctx context.Context, yield func(store.Digest) error) (
 		}); err != nil {
 			return err
 		}
+		now := s.now().UnixNano()
 		rows, err = r.Query()
 		return each(rows, err, func(scan func(...any) error) error {
 			var d store.Digest
-			if err := scan(fixed(d[:])); err != nil {
+			var expires int64
+			if err := scan(fixed(d[:]), &expires); err != nil || expires != 0 && expires <= now {
 				return err
 			}
-			if yieldErr = yield(d); yieldErr != nil {
-				cancel()
-			}
-			return yieldErr
+			return yield(d)
 		})
 	})
-	switch {
-	case yieldErr != nil:
-		return store.Base{}, yieldErr
-	case err != nil:
-		return store.Base{}, fmt.Errorf("load the base: %w", err)
-	}
-	return base, nil
 }
 
 // PrincipalIndex implements store.Reader.

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -50,25 +49,27 @@ UPDATE portcullis.client_keys k SET last_used_at = greatest(coalesce(k.last_used
 // foldBatch bounds how many reports one transaction folds.
 const foldBatch = 1000
 
-// Report implements store.Reader. It is not tried again after a broken
-// connection, and needs not be: the next heartbeat says the same.
+// Report implements store.Reader. A broken connection may leave a report twice:
+// the second says what the first one did.
 func (s *Store) Report(ctx context.Context, reports []store.Report) error {
 	if len(reports) == 0 {
 		return nil
 	}
-	b := &pgx.Batch{}
-	for i := range reports {
-		r := &reports[i]
-		digests, times := make([][]byte, len(r.Uses)), make([]int64, len(r.Uses))
-		for j := range r.Uses {
-			digests[j], times[j] = r.Uses[j].Digest[:], r.Uses[j].At.UnixNano()
+	return s.try(ctx, "report", func(ctx context.Context) error {
+		b := &pgx.Batch{}
+		for i := range reports {
+			b.Queue(sqlInsertReport, reportArgs(&reports[i])...)
 		}
-		b.Queue(sqlInsertReport, r.Sidecar, int16(r.Kind), r.At.UnixNano(), r.Applied, int64(r.Staleness), r.PolicyDigest, digests, times)
+		return s.pool.SendBatch(ctx, b).Close()
+	})
+}
+
+func reportArgs(r *store.Report) []any {
+	digests, times := make([][]byte, len(r.Uses)), make([]int64, len(r.Uses))
+	for i := range r.Uses {
+		digests[i], times[i] = r.Uses[i].Digest[:], r.Uses[i].At.UnixNano()
 	}
-	if err := s.pool.SendBatch(ctx, b).Close(); err != nil {
-		return fmt.Errorf("report: %w", err)
-	}
-	return nil
+	return []any{r.Sidecar, int16(r.Kind), r.At.UnixNano(), r.Applied, int64(r.Staleness), r.PolicyDigest, digests, times}
 }
 
 // fold is the state of the sidecars while reports are merged in.
@@ -135,7 +136,7 @@ func (f *fold) readReports(rows pgx.Rows, err error) error {
 func (s *Store) FoldReports(ctx context.Context) error {
 	for {
 		f := newFold()
-		err := s.reading(ctx, "fold reports", func() error {
+		err := s.try(ctx, "fold reports", func(ctx context.Context) error {
 			f = newFold()
 			return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
 				return f.run(ctx, tx, s.now())
@@ -176,7 +177,7 @@ func (f *fold) run(ctx context.Context, tx pgx.Tx, now time.Time) error {
 // Sidecars implements store.Store.
 func (s *Store) Sidecars(ctx context.Context) ([]store.Sidecar, error) {
 	f := newFold()
-	err := s.reading(ctx, "list sidecars", func() error {
+	err := s.try(ctx, "list sidecars", func(ctx context.Context) error {
 		f = newFold()
 		return s.snapshot(ctx, func(b *pgx.Batch) {
 			b.Queue(sqlSidecars)

@@ -21,6 +21,7 @@ const maxAttempts = 8
 const (
 	codeSerialization  = "40001"
 	codeDeadlock       = "40P01"
+	codeCheck          = "23514"
 	codeReadOnly       = "25006" // the primary has become a standby under us
 	codeAdminShutdown  = "57P01"
 	codeCrashShutdown  = "57P02"
@@ -34,8 +35,24 @@ const (
 // of another one: the same again may well succeed.
 func conflicted(err error) bool {
 	var pg *pgconn.PgError
-	return errors.As(err, &pg) && (pg.Code == codeSerialization || pg.Code == codeDeadlock)
+	if !errors.As(err, &pg) {
+		return false
+	}
+	switch pg.Code {
+	case codeSerialization, codeDeadlock:
+		return true
+	case codeCheck:
+		// The partition of the row's month was attached while it was on its way to
+		// the default one.
+		return pg.SchemaName == "portcullis" && pg.TableName == "audit_default" && pg.ConstraintName == ""
+	}
+	return false
 }
+
+// final is an error that must not lead to another attempt, whatever it wraps.
+type final struct{ error }
+
+func (f final) Unwrap() error { return f.error }
 
 // disconnected reports whether the connection is gone, or leads to a server that
 // does not serve (any more): what it was doing has been rolled back, unless it
@@ -72,10 +89,12 @@ func stalePlan(err error) bool {
 func again(ctx context.Context, pool *pgxpool.Pool, do func() error) error {
 	for attempt := 1; ; attempt++ {
 		err := do()
-		if err == nil || attempt == maxAttempts || ctx.Err() != nil {
-			return err
-		}
+		var last final
 		switch {
+		case errors.As(err, &last):
+			return last.error
+		case err == nil || attempt == maxAttempts || ctx.Err() != nil:
+			return err
 		case disconnected(err):
 			// The other idle connections lead to the same dead server.
 			pool.Reset()
@@ -98,10 +117,27 @@ func again(ctx context.Context, pool *pgxpool.Pool, do func() error) error {
 	}
 }
 
-// reading runs a call that may be run again, and names it in its error.
-func (s *Store) reading(ctx context.Context, what string, do func() error) error {
-	if err := again(ctx, s.pool, do); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+// try runs one call of the contract, again where that may help, and names it in
+// its error. Close ends it.
+func (s *Store) try(ctx context.Context, what string, do func(ctx context.Context) error) error {
+	call, cancel := s.untilClosed(ctx)
+	defer cancel()
+	err := again(call, s.pool, func() error { return do(call) })
+	switch {
+	case err == nil:
+		return nil
+	case s.closing.Err() != nil && ctx.Err() == nil:
+		return fmt.Errorf("%s: %w", what, errClosed)
 	}
-	return nil
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// untilClosed returns a context that ends with ctx or with the store.
+func (s *Store) untilClosed(ctx context.Context) (context.Context, context.CancelFunc) {
+	call, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.closing, cancel)
+	return call, func() {
+		stop()
+		cancel()
+	}
 }

@@ -142,7 +142,7 @@ func (tx *writeTx) roleState(tenant store.TenantID, r *roleRow) (store.RoleState
 // RoleList implements store.Store.
 func (s *Store) RoleList(ctx context.Context, tenant store.TenantID) ([]store.Role, error) {
 	var list []store.Role
-	err := s.reading(ctx, "list roles", func() error {
+	err := s.try(ctx, "list roles", func(ctx context.Context) error {
 		list = nil
 		rows, err := s.pool.Query(ctx, sqlRoleList, int64(tenant))
 		return each(rows, err, func(scan func(...any) error) error {

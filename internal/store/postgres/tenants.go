@@ -97,7 +97,7 @@ func (s *Store) TenantByName(ctx context.Context, name string) (store.Tenant, er
 		return store.Tenant{}, absent
 	}
 	var t store.Tenant
-	err := s.reading(ctx, "find tenant", func() (err error) {
+	err := s.try(ctx, "find tenant", func(ctx context.Context) (err error) {
 		t, err = scanTenant(s.pool.QueryRow(ctx, sqlTenantByName, name).Scan)
 		return err
 	})
@@ -110,7 +110,7 @@ func (s *Store) TenantByName(ctx context.Context, name string) (store.Tenant, er
 // Tenants implements store.Store.
 func (s *Store) Tenants(ctx context.Context) ([]store.Tenant, error) {
 	var list []store.Tenant
-	err := s.reading(ctx, "list tenants", func() error {
+	err := s.try(ctx, "list tenants", func(ctx context.Context) error {
 		list = nil
 		rows, err := s.pool.Query(ctx, sqlAllTenants)
 		return each(rows, err, func(scan func(...any) error) error {

@@ -36,8 +36,6 @@ SELECT $1, c.n - 1, c.kind, c.tenant_id, c.principal_index, c.digest, c.gone
 FROM unnest($2::smallint[], $3::bigint[], $4::bytea[], $5::bytea[], $6::boolean[])
      WITH ORDINALITY AS c (kind, tenant_id, principal_index, digest, gone, n)`
 
-	sqlNotify = `SELECT pg_notify('` + channel + `', $1)`
-
 	sqlCommitted = `
 SELECT EXISTS (SELECT FROM portcullis.revision WHERE number = $1 AND tag = $2)
     OR EXISTS (SELECT FROM portcullis.revision_log WHERE revision = $1 AND tag = $2)`
@@ -96,7 +94,7 @@ func (u *unknownCommit) Unwrap() error { return u.err }
 // time. what names the write in errors.
 func (s *Store) write(ctx context.Context, what string, by store.Actor, do func(tx *writeTx) (*store.Written, error)) (store.Result, error) {
 	var out store.Result
-	err := again(ctx, s.pool, func() error {
+	err := s.try(ctx, what, func(ctx context.Context) error {
 		var err error
 		out, err = s.writeOnce(ctx, by, do)
 		var unknown *unknownCommit
@@ -106,7 +104,7 @@ func (s *Store) write(ctx context.Context, what string, by store.Actor, do func(
 		return err
 	})
 	if err != nil {
-		return store.Result{}, fmt.Errorf("%s: %w", what, err)
+		return store.Result{}, err
 	}
 	return out, nil
 }
@@ -116,13 +114,7 @@ func (s *Store) writeOnce(ctx context.Context, by store.Actor, do func(tx *write
 	if err != nil {
 		return store.Result{}, err
 	}
-	// After a commit this does nothing. A context of its own: a canceled one would
-	// close the connection instead of giving it back.
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
-		defer cancel()
-		_ = tx.Rollback(ctx) // a connection on which it fails is closed, which rolls back
-	}()
+	defer rollback(ctx, tx)
 
 	w, err := do(tx)
 	switch {
@@ -159,16 +151,33 @@ func (s *Store) lock(ctx context.Context) (*writeTx, error) {
 	b.Queue(sqlLockRevision).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&w.head.Number, fixed(w.head.Tag[:]))
 	})
-	results := s.pool.SendBatch(ctx, b)
-	w.Tx = results.Tx()
-	if err := results.Close(); err != nil {
-		if w.Tx != nil {
-			_ = w.Rollback(context.WithoutCancel(ctx)) // gives the connection back, or closes it
-		}
+	var err error
+	if w.Tx, err = s.sendTx(ctx, b); err != nil {
 		return nil, err
 	}
 	w.now = s.now()
 	return w, nil
+}
+
+// sendTx sends a batch that begins a transaction, and returns it to be ended.
+func (s *Store) sendTx(ctx context.Context, b *pgx.Batch) (pgx.Tx, error) {
+	results := s.pool.SendBatch(ctx, b)
+	tx := results.Tx()
+	if err := results.Close(); err != nil {
+		if tx != nil {
+			rollback(ctx, tx)
+		}
+		return nil, err
+	}
+	return tx, nil
+}
+
+// rollback ends a transaction; after a commit it does nothing. It does not watch
+// ctx, since a canceled one would close the connection instead of giving it back.
+func rollback(ctx context.Context, tx pgx.Tx) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	defer cancel()
+	_ = tx.Rollback(ctx) // a connection on which it fails is closed, which rolls back
 }
 
 // finish adds what belongs to every write: the audit row, the change rows, the
@@ -206,13 +215,12 @@ func (s *Store) settle(ctx context.Context, u *unknownCommit, out store.Result) 
 		if err != nil {
 			return err
 		}
-		defer func() { _ = tx.Rollback(ctx) }() // it changed nothing
+		defer rollback(ctx, tx)
 		return tx.QueryRow(ctx, sqlCommitted, u.revision.Number, u.revision.Tag[:]).Scan(&committed)
 	})
 	switch {
 	case err != nil:
-		// Neither error may look like one that is worth another attempt.
-		return store.Result{}, fmt.Errorf("%v, and whether it was made cannot be told: %v", u, err)
+		return store.Result{}, final{fmt.Errorf("%w, and whether it was made cannot be told: %w", u, err)}
 	case !committed:
 		return store.Result{}, u.err
 	}

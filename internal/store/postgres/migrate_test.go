@@ -1,0 +1,114 @@
+package postgres
+
+import (
+	"errors"
+	"io/fs"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+
+	"portcullis/internal/store"
+	"portcullis/internal/testkit"
+)
+
+func TestMigrateTwiceIsNoChange(t *testing.T) {
+	url := testkit.Postgres(t)
+	applied, err := Migrate(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if int64(len(applied)) != schemaVersion || applied[0].Version != 1 || !strings.HasPrefix(applied[0].Name, "00001_") {
+		t.Errorf("applied %+v, want the %d embedded ones", applied, schemaVersion)
+	}
+	st := openTest(t, url)
+	before := putRole(t, st, "editor").Revision
+	applied, err = Migrate(t.Context(), url)
+	if err != nil || len(applied) != 0 {
+		t.Errorf("the second time: applied %+v, error %v", applied, err)
+	}
+	if head, err := st.Head(t.Context()); err != nil || head.Revision != before || head.Schema != schemaVersion {
+		t.Errorf("the second time changed the head to %+v, error %v", head, err)
+	}
+}
+
+func TestMigrateKnowsItsFiles(t *testing.T) {
+	files, err := fs.Glob(migrations, "migrations/*.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if int64(len(files)) != schemaVersion {
+		t.Errorf("schemaVersion is %d and there are %d files: Open would take the wrong schema for its own", schemaVersion, len(files))
+	}
+}
+
+func TestSeveralMigrateAtOnce(t *testing.T) {
+	url := testkit.Postgres(t)
+	var wg sync.WaitGroup
+	total := make(chan int, 4)
+	for range cap(total) {
+		wg.Go(func() {
+			applied, err := Migrate(t.Context(), url)
+			if err != nil {
+				t.Error(err)
+			}
+			total <- len(applied)
+		})
+	}
+	wg.Wait()
+	close(total)
+	sum := 0
+	for n := range total {
+		sum += n
+	}
+	if int64(sum) != schemaVersion {
+		t.Errorf("%d migrations were applied by all together, want each of %d once", sum, schemaVersion)
+	}
+	if _, err := openTest(t, url).Head(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMigrateRefusesANewerSchema(t *testing.T) {
+	url := migrated(t)
+	execSQL(t, url, `INSERT INTO portcullis.goose_db_version (version_id, is_applied) VALUES (1000, true)`)
+	if _, err := Migrate(t.Context(), url); !errors.Is(err, store.ErrSchema) || !strings.Contains(err.Error(), "newer") {
+		t.Errorf("got %v, want store.ErrSchema that says newer", err)
+	}
+}
+
+// A migration that fails leaves what came before it, and the next run goes on
+// from there.
+func TestMigrateGoesOnAfterAFailure(t *testing.T) {
+	url := testkit.Postgres(t)
+	set := fstest.MapFS{}
+	for path, sql := range map[string]string{
+		"migrations/01000_good.sql": "-- +goose Up\nCREATE TABLE portcullis.good ();",
+		"migrations/01001_bad.sql":  "-- +goose Up\nCREATE TABLE portcullis.half (); SELECT 1/0;",
+	} {
+		set[path] = &fstest.MapFile{Data: []byte(sql)}
+	}
+	files, err := fs.Glob(migrations, "migrations/*.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range files {
+		sql, err := migrations.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set[path] = &fstest.MapFile{Data: sql}
+	}
+	applied, err := migrateTo(t.Context(), url, set)
+	if err == nil || int64(len(applied)) != schemaVersion+1 {
+		t.Errorf("applied %d, error %v; want all but the last, and its error", len(applied), err)
+	}
+	var half *string
+	if err := connect(t, url).QueryRow(t.Context(), `SELECT to_regclass('portcullis.half')::text`).Scan(&half); err != nil || half != nil {
+		t.Errorf("the failed migration left a table behind: error %v", err)
+	}
+	set["migrations/01001_bad.sql"] = &fstest.MapFile{Data: []byte("-- +goose Up\nCREATE TABLE portcullis.half ();")}
+	if applied, err := migrateTo(t.Context(), url, set); err != nil || len(applied) != 1 {
+		t.Errorf("mended: applied %+v, error %v; want the last one", applied, err)
+	}
+}
