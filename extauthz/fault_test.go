@@ -142,6 +142,13 @@ func TestCheckCatchesUpWithTheStore(t *testing.T) {
 		t.Error("the cache did not catch up")
 	}
 
+	// So does one whose rule asks for no role: they are asserted all the same.
+	_, err = g.store.AddMember(ctx, by, def.ID, policy.KindUser, "gus", "viewer", time.Time{})
+	g.must(err)
+	if headers := asserted(g.ask(request{path: "/me", headers: bearer(g.token("gus"))})); headers["x-auth-roles"] != "viewer" {
+		t.Errorf("gus: %v", headers)
+	}
+
 	// Where it cannot catch up, that is a fault, once and in time.
 	_, err = g.store.AddMember(ctx, by, def.ID, policy.KindUser, "fay", "viewer", time.Time{})
 	g.must(err)
