@@ -105,6 +105,9 @@ func newWorld(t *testing.T, cfg worldConfig) *world {
 		"AUTH_CLIENT_KEY=" + adminKey,
 		"AUTH_DECISION_LOG=all",
 		"AUTH_DRAIN_DELAY=0s",
+		// With the race detector: a race ends the gate, which no test survives, and a
+		// command does not sleep for a second before it exits.
+		"GORACE=halt_on_error=1 atexit_sleep_ms=0",
 	}}
 	if cfg.postgres {
 		w.config.Env = append(w.config.Env, "AUTH_DATABASE_URL="+testkit.Postgres(t))
