@@ -12,6 +12,8 @@ import (
 // helpWidth is where flags' descriptions are wrapped, in columns.
 const helpWidth = 100
 
+const settingsTitle = "Settings, also in the environment and .env:"
+
 // usage writes what follows a command's description in its help: how it is
 // called, examples, the commands below it, its flags, and apart from them the
 // settings that it takes as flags.
@@ -38,7 +40,7 @@ func (p *process) usage(c *cobra.Command) error {
 		fmt.Fprintf(&b, "\nFlags:\n%s", text)
 	}
 	if settings != nil {
-		fmt.Fprintf(&b, "\nSettings, also in the environment and .env:\n%s", settings.FlagUsagesWrapped(helpWidth))
+		fmt.Fprintf(&b, "\n%s\n%s", settingsTitle, settings.FlagUsagesWrapped(helpWidth))
 	}
 	if c.HasAvailableSubCommands() {
 		fmt.Fprintf(&b, "\n`%s <command> --help` says more.\n", c.CommandPath())

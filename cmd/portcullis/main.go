@@ -35,14 +35,18 @@ type process struct {
 	settingFlags map[*cobra.Command]*pflag.FlagSet
 }
 
-// run runs one command line, without the program's name, until it is done or
-// ctx ends, and returns the exit code.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, environ []string) int {
-	p := &process{
+func newProcess(stdin io.Reader, stdout, stderr io.Writer, environ []string) *process {
+	return &process{
 		stdin: stdin, stdout: stdout, stderr: stderr, environ: environ,
 		settingsOf:   map[*cobra.Command]commandSettings{},
 		settingFlags: map[*cobra.Command]*pflag.FlagSet{},
 	}
+}
+
+// run runs one command line, without the program's name, until it is done or
+// ctx ends, and returns the exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, environ []string) int {
+	p := newProcess(stdin, stdout, stderr, environ)
 	root := newRootCommand(p)
 	root.SetArgs(args)
 	root.SetIn(stdin)

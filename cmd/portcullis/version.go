@@ -44,7 +44,7 @@ func newVersionCommand(p *process) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "version",
 		Short:   "Say which build this is",
-		Long:    "Prints the version, the commit that it was built from, and the Go release that built it.",
+		Long:    "Prints the version, the commit that it was built from, and the Go release that\nbuilt it.",
 		Example: "  portcullis version\n  portcullis version --json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
