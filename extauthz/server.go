@@ -133,7 +133,7 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, l := range s.listeners {
 		g.Go(func() error {
 			defer stop()
-			if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			if err := s.grpc.Serve(coalescing{l}); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 				return fmt.Errorf("extauthz: serve on %s: %w", l.Addr(), err)
 			}
 			return nil
