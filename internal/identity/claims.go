@@ -11,6 +11,13 @@ import (
 	"portcullis/policy"
 )
 
+// defaultTenant is the tenant of a token that names none.
+const defaultTenant = "default"
+
+// maxNumericDate is the year 2261, in seconds since 1970: the last in range of
+// Unix nanoseconds with room for a leeway.
+const maxNumericDate = 9_200_000_000
+
 // claims is what is used of a payload whose signature is ours. It meets
 // jwt.Claims, so that golang-jwt's validator judges the same values.
 type claims struct {
@@ -41,16 +48,6 @@ func respelled(key string, names []string) (string, bool) {
 		}
 	}
 	return "", false
-}
-
-// acceptedType judges a header's `typ`, whose case does not matter (RFC 7515,
-// 4.1.9). An access token says at+jwt (RFC 9068), most others JWT.
-func acceptedType(typ string) bool {
-	switch strings.ToLower(typ) {
-	case "jwt", "at+jwt", "application/at+jwt":
-		return true
-	}
-	return false
 }
 
 // readClaims reads a payload and makes every check that needs neither the
@@ -174,8 +171,7 @@ func readAudience(value []byte) ([]string, bool) {
 }
 
 // numericDate reads seconds since 1970, with or without a fraction, as Unix
-// nanoseconds. What is not above 0 or lies past 2261 is out of range, which
-// leaves room for any leeway.
+// nanoseconds. What is not above 0 or lies past maxNumericDate is out of range.
 func numericDate(value []byte) (int64, bool) {
 	if whole, err := strconv.ParseInt(string(value), 10, 64); err == nil {
 		return whole * int64(time.Second), 0 < whole && whole <= maxNumericDate

@@ -1,6 +1,8 @@
 package identity
 
 import (
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -66,6 +68,10 @@ func TestWhatIsIssuedVerifies(t *testing.T) {
 			if want := noon.Add(15 * time.Minute).UnixNano(); got.Expires != want || got.IssuedAt != noon.UnixNano() || got.NotBefore != noon.UnixNano() {
 				t.Errorf("times: got %+v", got)
 			}
+			var header map[string]any
+			if err := json.Unmarshal([]byte(decode(t, strings.Split(token, ".")[0])), &header); err != nil || header["typ"] != "at+jwt" || len(header) != 2 {
+				t.Errorf("header %v", header)
+			}
 			if len(got.ID) != 22 {
 				t.Errorf("jti %q: want 128 bits in base64url", got.ID)
 			}
@@ -124,7 +130,10 @@ func TestNoTokenWithoutASecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, reason := v.Verify(token); got != nil || reason != policy.ReasonInvalidToken {
-		t.Errorf("a verifier without a secret: %v, %v", got, reason)
+	// An empty secret is a key like any other to HMAC, and everybody knows it.
+	for _, token := range []string{token, sign(goodHeader, object(nil), sha256.New, nil)} {
+		if got, reason := v.Verify(token); got != nil || reason != policy.ReasonInvalidToken {
+			t.Errorf("a verifier without a secret: %v, %v", got, reason)
+		}
 	}
 }

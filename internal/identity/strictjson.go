@@ -3,6 +3,7 @@ package identity
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -13,6 +14,10 @@ import (
 
 // maxJSONDepth bounds nesting. Real tokens nest three or four levels deep.
 const maxJSONDepth = 32
+
+// fewMembers is how many keys are compared one by one before a map takes over,
+// which keeps an object of a thousand keys from costing a million comparisons.
+const fewMembers = 16
 
 // Errors of readObject.
 var (
@@ -100,16 +105,28 @@ func (s *jsonScanner) object(depth int) ([]member, error) {
 		return nil, nil
 	}
 	var members []member
-	seen := make(map[string]struct{})
+	var seen map[string]struct{}
 	for {
 		key, err := s.text8()
 		if err != nil {
 			return nil, err
 		}
-		if _, twice := seen[key]; twice {
-			return nil, errJSONDuplicate
+		if len(members) < fewMembers {
+			if slices.ContainsFunc(members, func(m member) bool { return m.key == key }) {
+				return nil, errJSONDuplicate
+			}
+		} else {
+			if seen == nil {
+				seen = make(map[string]struct{}, 2*fewMembers)
+				for _, m := range members {
+					seen[m.key] = struct{}{}
+				}
+			}
+			if _, twice := seen[key]; twice {
+				return nil, errJSONDuplicate
+			}
+			seen[key] = struct{}{}
 		}
-		seen[key] = struct{}{}
 		s.space()
 		if !s.take(':') {
 			return nil, errJSONSyntax

@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -15,18 +14,19 @@ import (
 
 // Bounds of what a token may hold, in bytes. docs/design/tokens.md says why.
 const (
-	MaxTokenSize    = 8 << 10
-	MaxSubjectSize  = 255
-	MaxTenantSize   = 64
-	maxHeaderSize   = 1 << 10 // decoded
-	maxKeyIDSize    = 256
-	maxTokenIDSize  = 256
-	MinSecretSize   = 32
-	DefaultLeeway   = 30 * time.Second
-	MaxLeeway       = 60 * time.Second
-	maxNumericDate  = 9_200_000_000 // seconds: the year 2261, in range of Unix nanoseconds
-	defaultTenant   = "default"
-	algorithmErrMsg = "algorithm %q: want HS256, HS384 or HS512"
+	MaxTokenSize   = 8 << 10
+	MaxSubjectSize = 255
+	MaxTenantSize  = 64
+	MinSecretSize  = 32
+	maxHeaderSize  = 1 << 10 // decoded
+	maxKeyIDSize   = 256
+	maxTokenIDSize = 256
+)
+
+// How far clocks may be apart.
+const (
+	DefaultLeeway = 30 * time.Second
+	MaxLeeway     = 60 * time.Second
 )
 
 // VerifierConfig configures a Verifier of our own tokens.
@@ -191,7 +191,7 @@ func hmacAlgorithm(name string) (string, error) {
 	case "HS256", "HS384", "HS512":
 		return name, nil
 	}
-	return "", fmt.Errorf(algorithmErrMsg, name)
+	return "", fmt.Errorf("algorithm %q: want HS256, HS384 or HS512", name)
 }
 
 // Verify verifies a token as it came after "Bearer ". It returns ReasonOK and
@@ -294,103 +294,4 @@ func (s *verifierState) judge(t *Token, c *claims) *Refusal {
 		return refuse("the claims do not hold")
 	}
 	return nil
-}
-
-// tokenHeader is what is used of a JOSE header.
-type tokenHeader struct {
-	keyID string
-}
-
-// readHeader makes the checks that need no key: the token's size and shape, and
-// every parameter of the JOSE header.
-func readHeader(token, algorithm string) (tokenHeader, *Refusal) {
-	var h tokenHeader
-	if len(token) > MaxTokenSize {
-		return h, refuse("longer than 8 KiB")
-	}
-	segment, ok := headerSegment(token)
-	if !ok {
-		return h, refuse("not three segments of base64url without padding")
-	}
-	if base64.RawURLEncoding.DecodedLen(len(segment)) > maxHeaderSize {
-		return h, refuse("the header is longer than 1 KiB")
-	}
-	text, err := base64.RawURLEncoding.Strict().DecodeString(segment)
-	if err != nil {
-		return h, refuse("the header is not base64url")
-	}
-	members, err := readObject(text)
-	if err != nil {
-		return h, refuse("header: " + err.Error())
-	}
-	return headerParameters(members, algorithm)
-}
-
-// headerSegment returns the first of exactly three non-empty segments of
-// base64url characters. It looks at each byte once and splits nothing, so a
-// token of thousands of dots costs no more than any other (CVE-2025-30204).
-func headerSegment(token string) (string, bool) {
-	dots, header, start := 0, 0, 0
-	for i := range len(token) {
-		c := token[i]
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
-		case c == '.':
-			if i == start || dots == 2 {
-				return "", false
-			}
-			if dots == 0 {
-				header = i
-			}
-			dots++
-			start = i + 1
-		default:
-			return "", false
-		}
-	}
-	return token[:header], dots == 2 && start < len(token)
-}
-
-// headerParameters judges the members of a JOSE header. Those that are not named
-// here mean nothing to us and, without `crit`, need not.
-func headerParameters(members []member, algorithm string) (tokenHeader, *Refusal) {
-	var h tokenHeader
-	hasAlgorithm := false
-	for _, m := range members {
-		switch m.key {
-		case "alg":
-			alg, ok := stringValue(m.value)
-			if !ok || alg != algorithm {
-				return h, refuse("`alg` is not the configured algorithm")
-			}
-			hasAlgorithm = true
-		case "typ":
-			typ, ok := stringValue(m.value)
-			if !ok || !acceptedType(typ) {
-				return h, refuse("`typ` is neither at+jwt nor JWT")
-			}
-		case "kid":
-			kid, ok := stringValue(m.value)
-			if !ok || len(kid) > maxKeyIDSize {
-				return h, refuse("`kid` is not a string of at most 256 bytes")
-			}
-			h.keyID = kid
-		case "crit":
-			return h, refuse("`crit` names extensions, and we have none")
-		case "b64":
-			return h, refuse("`b64` changes what is signed")
-		case "jwk", "jku", "x5u", "x5c", "x5t", "x5t#S256":
-			return h, refuse("`" + m.key + "` brings its own key")
-		case "enc", "zip", "cty":
-			return h, refuse("`" + m.key + "` is of encrypted or nested tokens")
-		default:
-			if name, ok := respelled(m.key, headerNames); ok {
-				return h, refuse("a header parameter is `" + name + "` in another case")
-			}
-		}
-	}
-	if !hasAlgorithm {
-		return h, refuse("`alg` is missing")
-	}
-	return h, nil
 }
