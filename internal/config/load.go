@@ -88,8 +88,7 @@ type loader struct {
 	settings *Settings
 	environ  map[string]string
 	envFile  map[string]string
-	envName  string            // how messages call the .env file
-	sources  map[string]string // the source of each setting that is set
+	envName  string // how messages call the .env file
 	problems Problems
 	warnings []Warning
 }

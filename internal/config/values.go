@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"portcullis/internal/identity"
 )
 
 // What values may be, for messages and for the reference.
@@ -192,7 +194,7 @@ func parseTenants(v string) ([]string, error) {
 		switch {
 		case name == "all":
 			return nil, errors.New("`all` stands alone")
-		case !validTenant(name):
+		case !identity.ValidTenant(name):
 			return nil, errors.New("a tenant's name is 1 to 64 of letters, digits, _ . -")
 		case slices.Contains(out, name):
 			return nil, errors.New("a tenant comes twice")
@@ -200,12 +202,6 @@ func parseTenants(v string) ([]string, error) {
 		out = append(out, name)
 	}
 	return out, nil
-}
-
-func validTenant(name string) bool {
-	return len(name) >= 1 && len(name) <= 64 && !strings.ContainsFunc(name, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("_.-", r))
-	})
 }
 
 // ParseDuration reads what time.ParseDuration reads, and whole days: 90d. A

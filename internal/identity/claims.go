@@ -82,7 +82,7 @@ func readClaims(payload []byte) (*claims, *Refusal) {
 			c.issuedAt, ok = numericDate(m.value)
 		case "tenant":
 			c.tenant, ok = stringValue(m.value)
-			ok = ok && validTenant(c.tenant)
+			ok = ok && ValidTenant(c.tenant)
 		case "kind":
 			var word string
 			if word, ok = stringValue(m.value); ok {
@@ -133,8 +133,9 @@ func validSubject(s string) bool {
 	return true
 }
 
-// validTenant holds a tenant's name to 1 to 64 of [a-zA-Z0-9_.-].
-func validTenant(s string) bool {
+// ValidTenant reports whether a tenant may have this name: 1 to 64 of
+// [a-zA-Z0-9_.-].
+func ValidTenant(s string) bool {
 	if len(s) < 1 || len(s) > MaxTenantSize {
 		return false
 	}

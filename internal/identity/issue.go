@@ -88,7 +88,7 @@ type ownClaims struct {
 // that Verify would refuse is an error.
 func (i *Issuer) Issue(p policy.Principal, ttl time.Duration) (string, error) {
 	switch {
-	case !validTenant(p.Tenant):
+	case !ValidTenant(p.Tenant):
 		return "", fmt.Errorf("tenant %q: want 1 to %d of letters, digits, _ . -", p.Tenant, MaxTenantSize)
 	case p.Kind.String() == "":
 		return "", errors.New("kind: want user, client or workload")
