@@ -47,7 +47,7 @@ func commandReference(t *testing.T) string {
 	p := newProcess(strings.NewReader(""), &bytes.Buffer{}, &bytes.Buffer{}, nil)
 	var b strings.Builder
 	for _, c := range documented(newRootCommand(p)) {
-		fmt.Fprintf(&b, "\n## %s\n\n", c.CommandPath())
+		fmt.Fprintf(&b, "\n### %s\n\n", c.CommandPath())
 		var help bytes.Buffer
 		c.SetOut(&help)
 		if err := c.Help(); err != nil {
