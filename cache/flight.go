@@ -10,10 +10,10 @@ import (
 // errOverloaded: so many different loads wait for the store that this one is shed.
 var errOverloaded = errors.New("too many loads wait for the store")
 
-// flights shares one store load among all who want the same value at once, and
-// bounds how many loads run. What a joiner gets was read for somebody else, and
-// maybe before a change that the joiner's snapshot holds: every joiner judges the
-// value for itself.
+// flights shares one store load among all who want the same value at once or
+// shortly after, and bounds how many loads run. What a joiner gets was read for
+// somebody else, and maybe before a change that the joiner's snapshot holds: every
+// joiner judges the value for itself, and asks for a new load if it does not fit.
 type flights[K comparable, V any] struct {
 	load func(context.Context, K) (V, error)
 	gate chan struct{} // one token a running load; shared with the other kinds
@@ -23,6 +23,12 @@ type flights[K comparable, V any] struct {
 	m  map[K]*flight[V]
 }
 
+// keepLanded is how long a value can still be joined after its load has ended. A
+// check that had to catch up with the store finds here what it loaded before,
+// where the cache has not taken it in yet; without it, checks could starve under
+// a stream of writes, each load being newer than the snapshot once more.
+const keepLanded = 250 * time.Millisecond
+
 type flight[V any] struct {
 	done    chan struct{} // closed when value and err are set
 	value   V
@@ -30,14 +36,15 @@ type flight[V any] struct {
 	history *history // the line that was current before the load began
 }
 
-// get joins the load of k that is under way, or starts one. It returns when the
-// value is there or ctx ends. A load goes on for the others when its starter
-// gives up. joined says that the load began before this call.
-func (f *flights[K, V]) get(ctx context.Context, k K, current func() *history) (fl *flight[V], joined bool, err error) {
+// get joins the load of k that is under way or has just landed, unless it is
+// unfit, or starts one. It returns when the value is there or ctx ends. A load
+// goes on for the others when its starter gives up. joined says that the load
+// began before this call.
+func (f *flights[K, V]) get(ctx context.Context, k K, unfit *flight[V], current func() *history) (fl *flight[V], joined bool, err error) {
 	f.mu.Lock()
 	fl, joined = f.m[k]
-	if !joined {
-		fl = &flight[V]{done: make(chan struct{}), history: current()}
+	if !joined || fl == unfit {
+		fl, joined = &flight[V]{done: make(chan struct{}), history: current()}, false
 		f.m[k] = fl
 		f.mu.Unlock()
 		go f.run(k, fl)
@@ -52,13 +59,24 @@ func (f *flights[K, V]) get(ctx context.Context, k K, current func() *history) (
 	}
 }
 
+// forget lets nobody join fl any more.
+func (f *flights[K, V]) forget(k K, fl *flight[V]) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.m[k] == fl {
+		delete(f.m, k)
+	}
+}
+
 func (f *flights[K, V]) run(k K, fl *flight[V]) {
 	ctx, cancel := context.WithTimeout(context.Background(), f.time)
 	defer cancel()
 	defer func() {
-		f.mu.Lock()
-		delete(f.m, k)
-		f.mu.Unlock()
+		if fl.err != nil {
+			f.forget(k, fl)
+		} else {
+			time.AfterFunc(keepLanded, func() { f.forget(k, fl) })
+		}
 		close(fl.done)
 	}()
 	select {

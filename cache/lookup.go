@@ -54,8 +54,9 @@ func resolve[K comparable, V any](c *Cache, f *flights[K, loaded[V]], s *Snapsho
 	var none V
 	ctx, cancel := context.WithTimeout(context.Background(), c.remaining(now))
 	defer cancel()
+	var unfit *flight[loaded[V]]
 	for range lookupLoads {
-		fl, joined, err := f.get(ctx, k, c.currentHistory)
+		fl, joined, err := f.get(ctx, k, unfit, c.currentHistory)
 		switch {
 		case errors.Is(err, errOverloaded):
 			return none, nil, 0, Overloaded
@@ -74,6 +75,7 @@ func resolve[K comparable, V any](c *Cache, f *flights[K, loaded[V]], s *Snapsho
 		case tooOld:
 			// Its slot was raised while it loaded, or it shared a load that began too
 			// early: the next load starts after this one ended.
+			unfit = fl
 			if s.hist != c.currentHistory() {
 				return none, nil, 0, Retake
 			}

@@ -146,6 +146,9 @@ func (c *Cache) apply(h *history, keys *identity.Fingerprints, delta store.Delta
 			// The delta carries the tenant itself.
 		}
 	}
+	for _, r := range delta.Passed {
+		h.learn(r)
+	}
 	h.learn(delta.Head)
 	tables := make(map[store.TenantID]*policy.RoleTable, len(delta.Roles))
 	for _, t := range delta.Roles {

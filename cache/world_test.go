@@ -189,6 +189,7 @@ func (w *world) Delta(_ context.Context, after store.Revision, held []store.Tena
 	s := head
 	for s != nil && s.revision != after {
 		d.Changes = append(append([]store.Change(nil), s.changes...), d.Changes...)
+		d.Passed = append([]store.Revision{s.revision}, d.Passed...)
 		s = s.before
 	}
 	stop := w.holdDeltas > 0

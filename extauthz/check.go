@@ -23,7 +23,7 @@ type check struct {
 	path  []byte // canonical
 	host  []byte // canonical
 	flags policy.PathFlags
-	last  bool // the second attempt: there is no third
+	last  bool // there is no further attempt
 
 	snapshot *cache.Snapshot
 	demand   policy.Demand
@@ -62,6 +62,11 @@ func (k *check) release() {
 	k.view = lists
 }
 
+// maxAttempts is how often a check takes the snapshot, where each time the store
+// proved to be ahead of it. The cache's budget ends it sooner; once would starve
+// cold checks under a stream of writes.
+const maxAttempts = 8
+
 // judge carries a request from its bytes to the reason in the answer. The error is
 // ErrNotCheckRequest alone. What a request is to blame for comes before what the
 // gate lacks, so that a fault is never the answer where a denial can be.
@@ -82,13 +87,18 @@ func (c *Core) judge(k *check, req []byte) error {
 		k.answer.reason = reason
 		return nil
 	}
-	reason, retake := c.attempt(k)
-	if retake {
-		c.metrics.retakes.Inc()
-		k.last = true
-		if reason, retake = c.attempt(k); retake {
-			reason = policy.ReasonStoreUnavailable
+	reason, retake := policy.ReasonStoreUnavailable, true
+	for n := range maxAttempts {
+		if n > 0 {
+			c.metrics.retakes.Inc()
 		}
+		k.last = n == maxAttempts-1
+		if reason, retake = c.attempt(k); !retake {
+			break
+		}
+	}
+	if retake {
+		reason = policy.ReasonStoreUnavailable
 	}
 	k.answer.reason = reason
 	return nil

@@ -159,7 +159,8 @@ func TestCheckCatchesUpWithTheStore(t *testing.T) {
 	g.expect("ok", request{path: "/posts/1", headers: bearer(g.token("fay"))})
 }
 
-// A store that runs ahead faster than the check can follow: two attempts, no third.
+// A stream of writes does not starve a check: what it loaded is good once it has
+// caught up, unless the write was about its own caller.
 func TestStoreThatIsAlwaysAhead(t *testing.T) {
 	g := bareGate(t, nil, func(cfg *cache.Config) { cfg.Poll, cfg.Budget = time.Hour, 10*time.Second })
 	g.store.deaf.Store(true)
@@ -167,20 +168,28 @@ func TestStoreThatIsAlwaysAhead(t *testing.T) {
 	ctx, by := context.Background(), store.Actor{Name: "test"}
 	def, err := g.store.TenantByName(ctx, store.DefaultTenant)
 	g.must(err)
-	member := 0
+	loads, whose := 0, ""
 	write := func() {
-		member++
-		if _, err := g.store.AddMember(ctx, by, def.ID, policy.KindUser, "someone"+itoa(int64(member)), "viewer", time.Time{}); err != nil {
+		loads++
+		id := whose
+		if id == "" {
+			id = "someone" + itoa(int64(loads))
+		}
+		if _, err := g.store.AddMember(ctx, by, def.ID, policy.KindUser, id, "viewer", time.Time{}); err != nil {
 			t.Error(err)
 		}
 	}
 	g.store.beforeGrant.Store(&write)
-	g.expect("fault: store_unavailable", request{path: "/posts/1", headers: bearer(g.token("bob"))})
-	if member != 2 {
-		t.Errorf("%d attempts", member)
+	g.expect("ok", request{path: "/posts/1", headers: bearer(g.token("bob"))})
+	if loads > 2 {
+		t.Errorf("%d loads", loads)
 	}
+	loads, whose = 0, "ann"
 	response := g.ask(request{path: "/me", headers: bearer(g.token("ann"))})
-	if got := g.verdictOf(response); got != "ok" || asserted(response)["x-auth-roles-omitted"] != "true" {
+	if got := g.verdictOf(response); got != "ok" {
 		t.Errorf("got %s, %v", got, asserted(response))
+	}
+	if loads > maxAttempts {
+		t.Errorf("%d loads", loads)
 	}
 }

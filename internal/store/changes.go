@@ -8,6 +8,9 @@ const MaxGrantChanges = 1000
 // further behind loads in full.
 const MaxDeltaChanges = 10_000
 
+// MaxDeltaPassed is how many of the revisions gone through one Delta lists.
+const MaxDeltaPassed = 1024
+
 // ChangeSet collects what one write touches. The zero ChangeSet is empty. It is
 // not safe for concurrent use.
 type ChangeSet struct {

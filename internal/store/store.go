@@ -196,6 +196,7 @@ type Change struct {
 type Delta struct {
 	Head    Revision
 	Changes []Change      // in order; empty when the reader is at Head
+	Passed  []Revision    // the revisions gone through, Head included, in order; the newest MaxDeltaPassed of them
 	Tenants []Tenant      // the tenants that Changes name, as at Head
 	Roles   []TenantRoles // held tenants with a ChangeRoles, as at Head
 	Ack     bool          // a writer waits for this: report the revision at once when applied

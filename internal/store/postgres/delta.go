@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -21,6 +22,9 @@ FROM portcullis.revision r`
 	sqlDeltaChanges = `
 SELECT revision, kind, tenant_id, principal_index, digest, gone
 FROM portcullis.change_log WHERE revision > $1 ORDER BY revision, n LIMIT $2`
+
+	sqlDeltaPassed = `
+SELECT revision, tag FROM portcullis.revision_log WHERE revision > $1 ORDER BY revision DESC LIMIT $2`
 
 	sqlDeltaTenants = `
 SELECT ` + tenantColumns + ` FROM portcullis.tenants t
@@ -57,6 +61,7 @@ func (s *Store) Delta(ctx context.Context, after store.Revision, held []store.Te
 		return s.snapshot(ctx, func(b *pgx.Batch) {
 			b.Queue(sqlDeltaHead, after.Number, after.Tag[:])
 			b.Queue(sqlDeltaChanges, after.Number, store.MaxDeltaChanges+1)
+			b.Queue(sqlDeltaPassed, after.Number, store.MaxDeltaPassed)
 			b.Queue(sqlDeltaTenants, after.Number)
 			b.Queue(sqlDeltaRoles, after.Number, int16(store.ChangeRoles), heldIDs)
 		}, func(r pgx.BatchResults) error {
@@ -89,6 +94,16 @@ func scanDelta(r pgx.BatchResults, d *store.Delta) error {
 	}); err != nil {
 		return err
 	}
+	rows, err = r.Query()
+	if err := each(rows, err, func(scan func(...any) error) error {
+		var passed store.Revision
+		err := scan(&passed.Number, fixed(passed.Tag[:]))
+		d.Passed = append(d.Passed, passed)
+		return err
+	}); err != nil {
+		return err
+	}
+	slices.Reverse(d.Passed)
 	rows, err = r.Query()
 	if err := each(rows, err, func(scan func(...any) error) error {
 		t, err := scanTenant(scan)

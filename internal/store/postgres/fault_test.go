@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"portcullis/internal/store"
 )
@@ -216,6 +217,31 @@ func TestDeadConnectionsInThePoolAreNoErrors(t *testing.T) {
 		if err := call(); err != nil {
 			t.Errorf("%s after its connection was ended: %v", name, err)
 		}
+	}
+}
+
+// More dead connections than one call makes attempts.
+func TestAPoolFullOfDeadConnections(t *testing.T) {
+	url := migrated(t)
+	st, err := Open(t.Context(), Config{URL: url, MaxConns: 3 * maxAttempts})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	var held []*pgxpool.Conn
+	for range 3 * maxAttempts {
+		conn, err := st.pool.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, conn)
+	}
+	for _, conn := range held {
+		conn.Release()
+	}
+	execSQL(t, url, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+	if _, err := st.Head(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -40,6 +40,17 @@ func wake(t *testing.T, woken <-chan struct{}, what string) {
 	}
 }
 
+// settle takes the wake-ups that are still on their way.
+func settle(woken <-chan struct{}) {
+	for {
+		select {
+		case <-woken:
+		case <-time.After(100 * time.Millisecond):
+			return
+		}
+	}
+}
+
 func quiet(t *testing.T, woken <-chan struct{}) {
 	t.Helper()
 	select {
@@ -103,11 +114,12 @@ func TestAServerThatCrashesAndComesBack(t *testing.T) {
 	}
 	st := openTest(t, url)
 	tenant := tenantID(t, st)
+	woken := waiter(t, st)
 	for name, end := range map[string]func() error{"immediate shutdown": server.Crash, "SIGKILL": server.Kill, "restart": server.Stop} {
 		t.Run(name, func(t *testing.T) {
-			woken := waiter(t, st)
 			last := putRole(t, st, "before "+name).Revision
 			wake(t, woken, "a write")
+			settle(woken)
 			if err := end(); err != nil {
 				t.Fatal(err)
 			}
@@ -128,8 +140,10 @@ func TestAServerThatCrashesAndComesBack(t *testing.T) {
 				t.Errorf("the head is %+v, error %v; the last write was answered with %+v", head.Revision, err, last)
 			}
 			wake(t, woken, "the server is back")
+			settle(woken)
 			execSQL(t, url, `NOTIFY portcullis`)
 			wake(t, woken, "NOTIFY after the restart")
+			settle(woken)
 			if next := putRole(t, st, "after "+name).Revision; next.Number != last.Number+1 {
 				t.Errorf("the next write is revision %d, want %d", next.Number, last.Number+1)
 			}

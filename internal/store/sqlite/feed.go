@@ -18,6 +18,8 @@ const (
 	sqlChangesAfter = `SELECT revision, kind, tenant_id, principal_index, digest, gone
 		FROM change_log WHERE revision > ? ORDER BY revision, n LIMIT ?`
 
+	sqlPassed = `SELECT revision, tag FROM revision_log WHERE revision > ? ORDER BY revision DESC LIMIT ?`
+
 	sqlLiveDigests = `SELECT digest FROM client_keys
 		WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?) ORDER BY id`
 
@@ -75,6 +77,18 @@ func (s *Store) fillDelta(ctx context.Context, c *conn, delta *store.Delta, afte
 	if err := c.scan(ctx, sqlAckAfter, args{after.Number}, &delta.Ack); err != nil {
 		return err
 	}
+	err = c.each(ctx, sqlPassed, args{after.Number, store.MaxDeltaPassed}, func(rows *sql.Rows) error {
+		var passed store.Revision
+		if err := rows.Scan(&passed.Number, tagOf(&passed.Tag)); err != nil {
+			return err
+		}
+		delta.Passed = append(delta.Passed, passed)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	slices.Reverse(delta.Passed)
 	var named, stale []store.TenantID
 	for _, row := range delta.Changes {
 		named = append(named, row.Tenant)
