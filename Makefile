@@ -33,8 +33,8 @@ test: tools ## run every test; PKG=./policy/... for some, TESTFLAGS for more fla
 	$(GO) test $(RACE) -count=1 -timeout 15m $(TESTFLAGS) $(PKG)
 
 .PHONY: bench
-bench: ## measure Portcullis beside an always-allow stub
-	@$(GO) run ./internal/bench
+bench: ## measure Portcullis beside an always-allow stub; BENCHFLAGS=-h for more
+	@$(GO) run ./internal/bench $(BENCHFLAGS)
 
 .PHONY: latency
 latency: tools ## measure how fast a revocation bites, through Envoy, on both stores
