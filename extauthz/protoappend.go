@@ -27,6 +27,24 @@ func closeField(b []byte, start int) []byte {
 	return b
 }
 
+// openLarge and closeLarge are openField and closeField for content that will most
+// likely have 128 bytes to 16 KiB, which is then not moved.
+func openLarge(b []byte, num protowire.Number) ([]byte, int) {
+	b = protowire.AppendTag(b, num, protowire.BytesType)
+	b = append(b, 0, 0)
+	return b, len(b)
+}
+
+func closeLarge(b []byte, start int) []byte {
+	n := len(b) - start
+	if n < 0x80 || n >= 1<<14 {
+		copy(b[start-1:], b[start:])
+		return closeField(b[:len(b)-1], start-1)
+	}
+	b[start-2], b[start-1] = byte(n)|0x80, byte(n>>7)
+	return b
+}
+
 // appendText appends a string or bytes field.
 func appendText[T string | []byte](b []byte, num protowire.Number, text T) []byte {
 	b = protowire.AppendTag(b, num, protowire.BytesType)

@@ -34,6 +34,8 @@ const (
 	headerKey    = 1
 	headerText   = 2
 
+	bytesTag = byte(protowire.BytesType) // the low bits of a length-delimited field's tag
+
 	structFields = 1
 	entryKey     = 1
 	entryValue   = 2
@@ -96,7 +98,7 @@ func (r *responder) respond(b []byte, a *answer) []byte {
 func (r *responder) allow(b []byte, a *answer) []byte {
 	b, status := openField(b, responseStatus)
 	b = closeField(b, status)
-	b, ok := openField(b, responseOK)
+	b, ok := openLarge(b, responseOK)
 	set := uint(0)
 	if !a.anonymous {
 		b, set = r.assert(b, a)
@@ -111,7 +113,7 @@ func (r *responder) allow(b []byte, a *answer) []byte {
 	if !a.forward {
 		b = append(b, r.removeAuthorization...)
 	}
-	b = closeField(b, ok)
+	b = closeLarge(b, ok)
 	return metadata(b, a)
 }
 
@@ -171,7 +173,7 @@ func (r *responder) refusal(b []byte, a *answer, kind protowire.Number) []byte {
 	b = appendText(b, statusMessage, reason.String())
 	b = closeField(b, status)
 
-	b, denied := openField(b, kind)
+	b, denied := openLarge(b, kind)
 	b, http := openField(b, deniedStatus)
 	b = appendNumber(b, 1, uint64(o.status))
 	b = closeField(b, http)
@@ -192,20 +194,33 @@ func (r *responder) refusal(b []byte, a *answer, kind protowire.Number) []byte {
 		b = append(b, a.id[:]...)
 		b = append(b, bodyEnd...)
 	}
-	b = closeField(b, denied)
+	b = closeLarge(b, denied)
 	return metadata(b, a)
 }
 
 const bodyEnd = `"}` + "\n"
 
-// appendHeader appends a HeaderValueOption that overwrites whatever was there.
+const overwrite = byte(corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD)
+
+// appendHeader appends a HeaderValueOption that overwrites whatever was there. One
+// below 128 bytes, as almost all are, is written in a line: every length in it is
+// one byte.
 func appendHeader[T string | []byte](b []byte, num protowire.Number, key string, value T) []byte {
+	const around = 8 // tags and lengths inside the option
+	if whole := around + len(key) + len(value); whole < 0x80 {
+		b = append(b, byte(num<<3)|bytesTag, byte(whole),
+			optionHeader<<3|bytesTag, byte(whole-4), headerKey<<3|bytesTag, byte(len(key)))
+		b = append(b, key...)
+		b = append(b, headerText<<3|bytesTag, byte(len(value)))
+		b = append(b, value...)
+		return append(b, optionAction<<3, overwrite)
+	}
 	b, option := openField(b, num)
 	b, h := openField(b, optionHeader)
 	b = appendText(b, headerKey, key)
 	b = appendText(b, headerText, value)
 	b = closeField(b, h)
-	b = appendNumber(b, optionAction, uint64(corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD))
+	b = appendNumber(b, optionAction, uint64(overwrite))
 	return closeField(b, option)
 }
 
@@ -223,13 +238,13 @@ func appendRoles(b []byte, roles []string) []byte {
 	}
 	b = closeField(b, text)
 	b = closeField(b, h)
-	b = appendNumber(b, optionAction, uint64(corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD))
+	b = appendNumber(b, optionAction, uint64(overwrite))
 	return closeField(b, option)
 }
 
 // metadata appends the dynamic metadata: what access logs and later filters read.
 func metadata(b []byte, a *answer) []byte {
-	b, at := openField(b, responseMetadata)
+	b, at := openLarge(b, responseMetadata)
 	b = textEntry(b, "decision_id", a.id[:])
 	b = textEntry(b, "reason", a.reason.String())
 	if metadataSafe(a.rule) {
@@ -247,11 +262,18 @@ func metadata(b []byte, a *answer) []byte {
 			b = rolesEntry(b, a.roles)
 		}
 	}
-	return closeField(b, at)
+	return closeLarge(b, at)
 }
 
-// textEntry appends a field of a Struct.
+// textEntry appends a field of a Struct, a short one in a line.
 func textEntry[T string | []byte](b []byte, key string, text T) []byte {
+	const around = 6 // tags and lengths inside the entry
+	if whole := around + len(key) + len(text); whole < 0x80 {
+		b = append(b, structFields<<3|bytesTag, byte(whole), entryKey<<3|bytesTag, byte(len(key)))
+		b = append(b, key...)
+		b = append(b, entryValue<<3|bytesTag, byte(len(text)+2), valueText<<3|bytesTag, byte(len(text)))
+		return append(b, text...)
+	}
 	b, entry := openField(b, structFields)
 	b = appendText(b, entryKey, key)
 	b, value := openField(b, entryValue)

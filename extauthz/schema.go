@@ -49,6 +49,7 @@ type schemaField struct {
 	kind    wireKind
 	packed  wireKind // for a repeated scalar: its element, when packed into bytes
 	capture capture
+	pair    bool // the entry of a map from text to text that fills a list
 	sub     *schemaMessage
 }
 
@@ -138,6 +139,9 @@ func (b *schemaBuilder) placed(md protoreflect.MessageDescriptor, path string, l
 		var err error
 		if b.below(at) {
 			f.sub, err = b.placed(fd.Message(), at, left)
+			f.pair = err == nil && fd.IsMap() && f.capture != captureNone &&
+				f.sub.field(1) == (schemaField{kind: kindText, capture: captureKey}) &&
+				f.sub.field(2) == (schemaField{kind: kindText, capture: captureValue})
 		} else {
 			f.sub, err = b.plain(fd.Message())
 		}

@@ -103,6 +103,9 @@ func (v *view) lengthDelimited(f schemaField, text []byte, depth int) bool {
 		if depth <= 0 {
 			return false
 		}
+		if f.pair && v.plainPair(f.capture, text) {
+			return true
+		}
 		if f.capture == captureNone {
 			return v.walk(f.sub, text, depth-1)
 		}
@@ -114,6 +117,36 @@ func (v *view) lengthDelimited(f schemaField, text []byte, depth int) bool {
 	default:
 		return f.packed == kindUnknown || validPacked(f.packed, text)
 	}
+	return true
+}
+
+// plainPair takes a map entry that is written as everybody writes one: a key below
+// 128 bytes, then a value below 16 KiB, and nothing else. It is false, and has done
+// nothing, for any other.
+func (v *view) plainPair(c capture, b []byte) bool {
+	if len(b) < 4 || b[0] != 1<<3|byte(protowire.BytesType) || b[1] >= 0x80 {
+		return false
+	}
+	end := 2 + int(b[1])
+	if end+2 > len(b) || b[end] != 2<<3|byte(protowire.BytesType) {
+		return false
+	}
+	key, rest := b[2:end:end], b[end+1:]
+	n, size := int(rest[0]), 1
+	if n >= 0x80 {
+		if len(rest) < 2 || rest[1] >= 0x80 {
+			return false
+		}
+		n, size = n&0x7f|int(rest[1])<<7, 2
+	}
+	if size+n != len(rest) {
+		return false
+	}
+	if !utf8.Valid(key) || !utf8.Valid(rest[size:]) {
+		v.badText = true
+	}
+	v.entry = header{key: key, value: rest[size:]}
+	v.end(c)
 	return true
 }
 
