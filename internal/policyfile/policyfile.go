@@ -141,7 +141,7 @@ func (f *File) Run(ctx context.Context) error {
 
 // reload takes the file's bytes if they are new and have settled.
 func (f *File) reload(ctx context.Context, events <-chan fsnotify.Event) {
-	src, now := f.read()
+	_, now := f.read()
 	for now != f.seen {
 		settled := time.NewTimer(f.cfg.Settle)
 		for waiting := true; waiting; {
@@ -155,6 +155,7 @@ func (f *File) reload(ctx context.Context, events <-chan fsnotify.Event) {
 			}
 		}
 		before := now
+		var src []byte
 		if src, now = f.read(); now == before {
 			f.judge(src, now)
 			return
