@@ -137,7 +137,7 @@ func TestADrainFinishesAdminRequests(t *testing.T) {
 	silent.ended()
 	s := p.start("serve")
 
-	request, err := http.NewRequest(http.MethodPost, s.adminURL()+"/api/role/editor?wait=all&timeout=2s", nil)
+	request, err := http.NewRequest(http.MethodPost, "http://"+s.addr("admin")+"/api/role/editor?wait=all&timeout=2s", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +250,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	ended := make(chan int, 1)
 	out := &lockedBuffer{}
 	go func() { ended <- run(ctx, []string{"serve"}, strings.NewReader(""), io.Discard, out, p.env) }()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		if status, _, err := getUnix(filepath.Join(p.dir, "metrics.sock"), "/readyz", ""); err == nil && status == http.StatusOK {
 			break
 		}

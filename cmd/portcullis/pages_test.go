@@ -161,7 +161,7 @@ func (s session) run(t *testing.T) {
 // awaitReady waits for what serves in the place.
 func (p *place) awaitReady() {
 	p.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		status, _, err := getUnix(filepath.Join(p.dir, "metrics.sock"), "/readyz", "")
 		if err == nil && status == http.StatusOK {
 			return

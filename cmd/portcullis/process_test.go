@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -39,11 +40,22 @@ func newPlace(t *testing.T, env ...string) *place {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	return &place{t: t, dir: dir, env: append([]string{
+	p := &place{t: t, dir: dir, env: []string{
 		"HOME=" + dir, "PATH=" + os.Getenv("PATH"),
 		"AUTH_EXTAUTHZ_LISTEN=unix://" + dir + "/authz.sock", "AUTH_METRICS_LISTEN=unix://" + dir + "/metrics.sock",
 		"AUTH_SERVER_PORT=0", "AUTH_JWT_SECRET_KEY=" + testSecret, "AUTH_DRAIN_DELAY=0s",
-	}, env...)}
+	}}
+	for _, entry := range env {
+		name, value, _ := strings.Cut(entry, "=")
+		p.set(name, value)
+	}
+	return p
+}
+
+// set sets a variable, in the place of the one that is there.
+func (p *place) set(name, value string) {
+	p.env = slices.DeleteFunc(p.env, func(entry string) bool { return strings.HasPrefix(entry, name+"=") })
+	p.env = append(p.env, name+"="+value)
 }
 
 func (p *place) write(name, text string) string {
@@ -107,7 +119,7 @@ func (p *place) start(args ...string) *server {
 
 func (s *server) eventually(what string, holds func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		if holds() {
 			return
 		}
@@ -140,16 +152,15 @@ func (s *server) ended() error {
 	}
 }
 
-// adminURL is the admin API's address, as the log tells it.
-func (s *server) adminURL() string {
+// addr is a listener's address, as the log tells it.
+func (s *server) addr(listener string) string {
 	s.t.Helper()
-	const mark = `"listener":"admin","addr":"`
-	_, rest, ok := strings.Cut(s.stderr.String(), mark)
+	_, rest, ok := strings.Cut(s.stderr.String(), `"listener":"`+listener+`","addr":"`)
 	if !ok {
-		s.t.Fatalf("the log names no admin listener\n%s", s.stderr)
+		s.t.Fatalf("the log names no listener %s\n%s", listener, s.stderr)
 	}
 	addr, _, _ := strings.Cut(rest, `"`)
-	return "http://" + addr
+	return addr
 }
 
 // dial connects to the gate.

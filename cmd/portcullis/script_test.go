@@ -101,14 +101,14 @@ func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // ready [SOCKET]: the process behind the metrics socket is ready, or becomes so
-// within ten seconds.
+// within thirty seconds.
 func scriptReady(ts *testscript.TestScript, neg bool, args []string) {
 	socket := "metrics.sock"
 	if len(args) == 1 {
 		socket = args[0]
 	}
 	var last string
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		status, body, err := getUnix(ts.MkAbs(socket), "/readyz", "")
 		if err == nil && (status == http.StatusOK) != neg {
 			return
@@ -141,14 +141,14 @@ func scriptGet(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // becomes CODE program args...: the program ends with that exit code sooner or
-// later, within ten seconds.
+// later, within thirty seconds.
 func scriptBecomes(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: becomes CODE program args...")
 	}
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		err := ts.Exec(args[1], args[2:]...)
 		got := 0
 		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
