@@ -111,13 +111,13 @@ func (c *conn) each(ctx context.Context, query string, in args, row func(*sql.Ro
 	if err != nil {
 		return err
 	}
+	defer rows.Close() // again, where row ends it; closing reports nothing that Err does not
 	for rows.Next() {
 		if err := row(rows); err != nil {
-			_ = rows.Close() // the error that ends the reading is the one to report
 			return err
 		}
 	}
-	return errors.Join(rows.Err(), rows.Close())
+	return rows.Err()
 }
 
 // begin, commit and rollback by hand rather than through sql.Tx: its rollback
@@ -146,11 +146,29 @@ func (c *conn) commit(ctx context.Context) error {
 }
 
 // rollback ends whatever transaction is open. A connection on which that fails
-// is not used again: closing it rolls back as well.
+// is closed, which rolls back as well.
 func (c *conn) rollback() {
 	if _, err := c.exec(context.Background(), "ROLLBACK"); err != nil {
 		c.bad = true
 	}
+}
+
+// close closes the connection, and with it what transaction is open; its
+// statements first, since SQLite keeps a connection, and its locks, for as long
+// as a statement is left. With driver.ErrBadConn, database/sql does not keep it
+// either.
+func (c *conn) close(why error) error {
+	var errs []error
+	for _, s := range c.stmts {
+		errs = append(errs, s.Close())
+	}
+	if why != nil {
+		_ = c.c.Raw(func(any) error { return why }) // its error is why
+	}
+	if err := c.c.Close(); why == nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // pool hands out connections to one caller at a time.
@@ -176,6 +194,23 @@ func openPool(cfg Config, r role) (*pool, error) {
 		p.idle <- &conn{}
 	}
 	return p, nil
+}
+
+// with runs fn with a connection of its own. A panic in fn closes it: what
+// transaction it is in is anyone's guess.
+func (p *pool) with(ctx context.Context, fn func(c *conn) error) error {
+	c, err := p.take(ctx)
+	if err != nil {
+		return err
+	}
+	returned := false
+	defer func() {
+		c.bad = c.bad || !returned
+		p.give(c)
+	}()
+	err = fn(c)
+	returned = true
+	return err
 }
 
 // take waits for a connection. give must follow.
@@ -220,9 +255,7 @@ func (p *pool) next(ctx context.Context) (*conn, error) {
 
 func (p *pool) give(c *conn) {
 	if c.bad {
-		// ErrBadConn makes database/sql drop the connection itself, and not keep it.
-		_ = c.c.Raw(func(any) error { return driver.ErrBadConn })
-		_ = c.c.Close() // says only that it was bad
+		_ = c.close(driver.ErrBadConn) // says only that it was bad
 		c = &conn{}
 	}
 	p.used.Add(-1)
@@ -234,10 +267,7 @@ func (p *pool) close() error {
 	var errs []error
 	for range cap(p.idle) {
 		if c := <-p.idle; c.c != nil {
-			for _, s := range c.stmts {
-				errs = append(errs, s.Close())
-			}
-			errs = append(errs, c.c.Close())
+			errs = append(errs, c.close(nil))
 		}
 	}
 	return errors.Join(append(errs, p.db.Close())...)

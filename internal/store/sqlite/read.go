@@ -36,18 +36,9 @@ func (s *Store) reading(ctx context.Context, what string, fn func(ctx context.Co
 // borrowing runs fn with a read connection, for a single statement: that is a
 // snapshot by itself. fn may run again where the file was locked.
 func (s *Store) borrowing(ctx context.Context, what string, fn func(ctx context.Context, c *conn) error) error {
-	ctx, end, err := s.call(ctx)
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	err = end(explain(s.cfg.Path, s.retryBusy(ctx, func() error {
-		c, err := s.reader.take(ctx)
-		if err != nil {
-			return err
-		}
-		defer s.reader.give(c)
-		return fn(ctx, c)
-	})))
+	err := s.calling(ctx, func(ctx context.Context) error {
+		return s.reader.with(ctx, func(c *conn) error { return fn(ctx, c) })
+	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}

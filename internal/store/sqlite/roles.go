@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 
 	"portcullis/internal/store"
 	"portcullis/policy"
@@ -174,8 +175,11 @@ func roleSpecs(ctx context.Context, c *conn, tenant store.TenantID) ([]policy.Ro
 		if err := rows.Scan(&role, &parent); err != nil {
 			return err
 		}
-		spec := &specs[at[role]] // there: the foreign key says so
-		spec.Parents = append(spec.Parents, parent)
+		i, ok := at[role]
+		if !ok {
+			return orphaned("parents", role)
+		}
+		specs[i].Parents = append(specs[i].Parents, parent)
 		return nil
 	})
 	if err != nil {
@@ -187,11 +191,20 @@ func roleSpecs(ctx context.Context, c *conn, tenant store.TenantID) ([]policy.Ro
 		if err := rows.Scan(&role, &name); err != nil {
 			return err
 		}
-		spec := &specs[at[role]]
-		spec.Permissions = append(spec.Permissions, name)
+		i, ok := at[role]
+		if !ok {
+			return orphaned("permissions", role)
+		}
+		specs[i].Permissions = append(specs[i].Permissions, name)
 		return nil
 	})
 	return specs, err
+}
+
+// orphaned is an error for what the foreign keys rule out. Such a file was
+// changed by other hands, and nothing that it says of roles is believed.
+func orphaned(what string, role policy.RoleID) error {
+	return fmt.Errorf("role %d has %s and no row of its own: the file was changed by other hands: restore a backup", role, what)
 }
 
 // RoleList implements store.Store.
@@ -216,8 +229,11 @@ func (s *Store) RoleList(ctx context.Context, tenant store.TenantID) ([]store.Ro
 			if err := rows.Scan(&role, &parent); err != nil {
 				return err
 			}
-			r := &list[at[role]]
-			r.Parents = append(r.Parents, parent)
+			i, ok := at[role]
+			if !ok {
+				return orphaned("parents", role)
+			}
+			list[i].Parents = append(list[i].Parents, parent)
 			return nil
 		})
 	})

@@ -193,24 +193,25 @@ func (s *Store) Close() error {
 	return errors.Join(errs...)
 }
 
-// call registers a call, and returns a context that ends with ctx or with the
-// store. end must be called; it replaces err where the store ended the call.
-func (s *Store) call(ctx context.Context) (_ context.Context, end func(err error) error, _ error) {
+// calling runs a call on the store: fn gets a context that ends with ctx or
+// with the store, and runs again where the file was locked.
+func (s *Store) calling(ctx context.Context, fn func(ctx context.Context) error) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.closed {
-		return nil, nil, errClosed
+		s.mu.Unlock()
+		return errClosed
 	}
 	s.calls.Add(1)
+	s.mu.Unlock()
+	defer s.calls.Done()
+
 	callCtx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(s.closing, cancel)
-	return callCtx, func(err error) error {
-		stop()
-		cancel()
-		s.calls.Done()
-		if err != nil && ctx.Err() == nil && s.closing.Err() != nil {
-			return errClosed
-		}
-		return err
-	}, nil
+	defer cancel()
+	defer context.AfterFunc(s.closing, cancel)()
+
+	err := s.retryBusy(callCtx, func() error { return fn(callCtx) })
+	if err != nil && ctx.Err() == nil && s.closing.Err() != nil {
+		return errClosed
+	}
+	return explain(s.cfg.Path, err)
 }

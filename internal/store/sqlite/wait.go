@@ -44,25 +44,21 @@ func (w *watcher) signal() {
 // Wait implements store.Reader. The first Wait returns at once: what was
 // committed before it is not known to have been seen.
 func (s *Store) Wait(ctx context.Context) error {
-	ctx, end, err := s.call(ctx)
-	if err != nil {
-		return fmt.Errorf("wait for a commit: %w", err)
-	}
-	if err := end(explain(s.cfg.Path, s.watch.wait(ctx, s.cfg.LockTimeout))); err != nil {
+	if err := s.calling(ctx, s.watch.wait); err != nil {
 		return fmt.Errorf("wait for a commit: %w", err)
 	}
 	return nil
 }
 
-func (w *watcher) wait(ctx context.Context, lockTimeout time.Duration) error {
+func (w *watcher) wait(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	tick := time.NewTicker(w.poll)
 	defer tick.Stop()
 	for {
-		var moved bool
-		err := retryBusy(ctx, lockTimeout, func() (err error) {
-			moved, err = w.moved(ctx)
+		moved := false
+		err := w.pool.with(ctx, func(c *conn) (err error) {
+			moved, err = w.moved(ctx, c)
 			return err
 		})
 		if err != nil || moved {
@@ -80,12 +76,7 @@ func (w *watcher) wait(ctx context.Context, lockTimeout time.Duration) error {
 // moved reports whether the revision is another than at the last time. The data
 // version is read first: a commit that falls between the two reads is seen by
 // the second, and costs one look more the next time.
-func (w *watcher) moved(ctx context.Context) (bool, error) {
-	c, err := w.pool.take(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer w.pool.give(c)
+func (w *watcher) moved(ctx context.Context, c *conn) (bool, error) {
 	first := c.stmts[sqlDataVersion] == nil // data versions of two connections do not compare
 	var version int64
 	if err := c.scan(ctx, sqlDataVersion, nil, &version); err != nil {

@@ -105,23 +105,16 @@ func (tx *writeTx) finish(next store.Revision, by store.Actor, w *store.Written)
 // writing runs fn in a transaction that holds SQLite's write lock, and commits
 // unless fn returns an error. fn may run again where the lock was not to be had.
 func (s *Store) writing(ctx context.Context, fn func(ctx context.Context, c *conn) error) error {
-	ctx, end, err := s.call(ctx)
-	if err != nil {
-		return err
-	}
-	return end(explain(s.cfg.Path, s.retryBusy(ctx, func() error {
-		c, err := s.writer.take(ctx)
-		if err != nil {
-			return err
-		}
-		defer s.writer.give(c)
-		if err := c.begin(ctx, sqlBeginWrite); err != nil {
-			return err
-		}
-		if err := fn(ctx, c); err != nil {
-			c.rollback()
-			return err
-		}
-		return c.commit(ctx)
-	})))
+	return s.calling(ctx, func(ctx context.Context) error {
+		return s.writer.with(ctx, func(c *conn) error {
+			if err := c.begin(ctx, sqlBeginWrite); err != nil {
+				return err
+			}
+			if err := fn(ctx, c); err != nil {
+				c.rollback()
+				return err
+			}
+			return c.commit(ctx)
+		})
+	})
 }
