@@ -2,17 +2,6 @@ package extauthz
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
-	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,7 +11,6 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -293,159 +281,5 @@ func TestDrainFinishesWhatIsInFlight(t *testing.T) {
 	g.must(s.wait(g))
 	if took := time.Since(began); took > 8*time.Second {
 		t.Errorf("the drain took %v: the watch held it up", took)
-	}
-}
-
-func TestUnixSocket(t *testing.T) {
-	g := newGate(t, nil)
-	path := filepath.Join(t.TempDir(), "gate.sock")
-	s := g.serve(ServerConfig{Listen: "unix://" + path + ", 127.0.0.1:0"})
-	info, err := os.Stat(path)
-	g.must(err)
-	if info.Mode().Perm() != 0o660 {
-		t.Errorf("mode %v", info.Mode())
-	}
-	for _, target := range []string{"unix://" + path, s.Addrs()[1].String()} {
-		if got := g.checkOver(dial(t, target), request{path: "/healthz"}); got != "ok" {
-			t.Errorf("%s: %s", target, got)
-		}
-	}
-	// The socket of a process that answers is not taken from it.
-	if _, err := NewServer(ServerConfig{Core: g.core, Listen: "unix://" + path}); err == nil || !strings.Contains(err.Error(), "another process answers there") {
-		t.Errorf("got %v", err)
-	}
-	s.stop()
-	g.must(s.wait(g))
-
-	// One that a killed process left behind is replaced.
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
-	g.must(err)
-	l.SetUnlinkOnClose(false)
-	g.must(l.Close())
-	again := g.serve(ServerConfig{Listen: "unix://" + path})
-	if got := g.checkOver(dial(t, "unix://"+again.Addrs()[0].String()), request{path: "/healthz"}); got != "ok" {
-		t.Error(got)
-	}
-
-	// A file is never removed.
-	file := filepath.Join(t.TempDir(), "notes")
-	g.must(os.WriteFile(file, []byte("x"), 0o600))
-	if _, err := NewServer(ServerConfig{Core: g.core, Listen: "unix://" + file}); err == nil {
-		t.Error("a file was taken for a socket")
-	}
-	if b, err := os.ReadFile(file); err != nil || string(b) != "x" {
-		t.Errorf("the file is gone: %v", err)
-	}
-}
-
-func TestListenersThatAreRefused(t *testing.T) {
-	g := newGate(t, nil)
-	refused := func(cfg ServerConfig, want string) {
-		t.Helper()
-		cfg.Core = g.core
-		s, err := NewServer(cfg)
-		if err == nil {
-			s.Close()
-			t.Errorf("%+v was taken", cfg)
-		} else if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q does not say %q", err, want)
-		}
-	}
-	refused(ServerConfig{Listen: "0.0.0.0:0"}, "AUTH_EXTAUTHZ_INSECURE")
-	refused(ServerConfig{Listen: ":0"}, "AUTH_EXTAUTHZ_INSECURE")
-	refused(ServerConfig{Listen: "127.0.0.1:0,[::]:0"}, "AUTH_EXTAUTHZ_INSECURE")
-	refused(ServerConfig{Listen: "127.0.0.1"}, "host:port")
-	refused(ServerConfig{Listen: ""}, "host:port")
-	refused(ServerConfig{Listen: "unix://relative"}, "absolute")
-	refused(ServerConfig{Listen: "127.0.0.1:0", TLS: TLS{CertFile: "x"}}, "AUTH_EXTAUTHZ_TLS_KEY")
-	refused(ServerConfig{Listen: "127.0.0.1:0", TLS: TLS{ClientCAFile: "x"}}, "AUTH_EXTAUTHZ_TLS_CERT")
-	refused(ServerConfig{Listen: "127.0.0.1:0", TLS: TLS{CertFile: "/no/such", KeyFile: "/no/such"}}, "certificate")
-	s, err := NewServer(ServerConfig{Core: g.core, Listen: "0.0.0.0:0", Insecure: true})
-	g.must(err)
-	g.must(s.Close())
-}
-
-// authority signs certificates for a test.
-type authority struct {
-	dir  string
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-	file string
-}
-
-func newAuthority(g *gate, name string) *authority {
-	g.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	g.must(err)
-	a := &authority{dir: g.TempDir(), key: key}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	g.must(err)
-	a.cert, err = x509.ParseCertificate(der)
-	g.must(err)
-	a.file = a.write(g, name+".pem", "CERTIFICATE", der)
-	return a
-}
-
-func (a *authority) write(g *gate, name, kind string, der []byte) string {
-	g.Helper()
-	path := filepath.Join(a.dir, name)
-	g.must(os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
-	return path
-}
-
-func (a *authority) issue(g *gate, name string) (cert, key string) {
-	g.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	g.must(err)
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}, a.cert, &private.PublicKey, a.key)
-	g.must(err)
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	g.must(err)
-	return a.write(g, name+".pem", "CERTIFICATE", der), a.write(g, name+".key", "PRIVATE KEY", pkcs8)
-}
-
-func TestTLSAndMutualTLS(t *testing.T) {
-	g := newGate(t, nil)
-	ours, theirs := newAuthority(g, "ours"), newAuthority(g, "theirs")
-	cert, key := ours.issue(g, "gate")
-	socket := filepath.Join(t.TempDir(), "gate.sock")
-	s := g.serve(ServerConfig{Listen: "127.0.0.1:0,unix://" + socket, TLS: TLS{CertFile: cert, KeyFile: key, ClientCAFile: ours.file}})
-	target := s.Addrs()[0].String()
-	roots := x509.NewCertPool()
-	roots.AddCert(ours.cert)
-	ask := func(cfg *tls.Config) error {
-		cfg.RootCAs = roots
-		conn := dial(t, target, grpc.WithTransportCredentials(credentials.NewTLS(cfg)))
-		_, err := authv3.NewAuthorizationClient(conn).Check(deadline(t), request{path: "/healthz"}.message())
-		return err
-	}
-	client := func(a *authority) []tls.Certificate {
-		pair, err := tls.LoadX509KeyPair(a.issue(g, "envoy"))
-		g.must(err)
-		return []tls.Certificate{pair}
-	}
-	if err := ask(&tls.Config{Certificates: client(ours)}); err != nil {
-		t.Errorf("a client of ours: %v", err)
-	}
-	if err := ask(&tls.Config{}); err == nil {
-		t.Error("a client without a certificate was served")
-	}
-	if err := ask(&tls.Config{Certificates: client(theirs)}); err == nil {
-		t.Error("a client of another authority was served")
-	}
-	if err := ask(&tls.Config{Certificates: client(ours), MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}); err == nil {
-		t.Error("TLS 1.1 was served")
-	}
-	plain := dial(t, target)
-	if _, err := authv3.NewAuthorizationClient(plain).Check(deadline(t), request{path: "/healthz"}.message()); err == nil {
-		t.Error("plain text was served beside TLS")
-	}
-	// The unix socket is guarded by its mode.
-	if got := g.checkOver(dial(t, "unix://"+socket), request{path: "/healthz"}); got != "ok" {
-		t.Error(got)
 	}
 }
