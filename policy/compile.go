@@ -98,10 +98,10 @@ func (y *yamlReader) compile(src []byte) (*Policy, file) {
 	f := y.readPolicy(src)
 	space, tooMany := newSpace(f.matchable)
 	for _, r := range tooMany {
-		y.add(r.Line, label(r), "methods: the file names more than %d different methods", maxMethods)
+		y.add(r.Line, r.Name, "methods: the file names more than %d different methods", maxMethods)
 	}
 	for _, t := range space.findTies(f.matchable, maxProblems) {
-		y.add(t.second.Line, label(t.second), "%s", space.describeTie(t))
+		y.add(t.second.Line, t.second.Name, "%s", space.describeTie(t))
 	}
 	if y.err() != nil {
 		return nil, f
@@ -113,6 +113,3 @@ func (y *yamlReader) compile(src []byte) (*Policy, file) {
 	}
 	return p, f
 }
-
-// label names a rule in a message.
-func label(r *Rule) string { return fmt.Sprintf("%q", r.Name) }

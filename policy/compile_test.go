@@ -203,7 +203,7 @@ func TestCompileReportsEverything(t *testing.T) {
 	for _, p := range wrong.Problems {
 		got = append(got, fmt.Sprintf("%d %s", p.Line, p.Rule))
 	}
-	want := []string{"1 ", `3 "a"`, `3 "a"`, `3 "a"`, "4 #2", "4 #2", "4 #2", "4 #2", "5 "}
+	want := []string{"1 ", "3 a", "3 a", "3 a", "4 #2", "4 #2", "4 #2", "4 #2", "5 "}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q, want %q\n%v", got, want, err)
 	}

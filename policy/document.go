@@ -89,7 +89,7 @@ func (y *yamlReader) readRule(at *yaml.Node) (rule *Rule, whole bool) {
 	if at.Kind == yaml.MappingNode {
 		for i := 0; i+1 < len(at.Content); i += 2 {
 			if key, value := at.Content[i], at.Content[i+1]; key.Value == "name" && value.Kind == yaml.ScalarNode && checkRuleName(value.Value) == "" {
-				y.rule = fmt.Sprintf("%q", value.Value)
+				y.rule = value.Value
 				break
 			}
 		}

@@ -14,7 +14,7 @@ const maxProblems = 500
 // Problem is one thing that is wrong with a policy file.
 type Problem struct {
 	Line    int    // from 1; 0 where the file as a whole is meant
-	Rule    string // the rule's name in quotes, or "#3" for the third one when it has no good name; "" outside the rules
+	Rule    string // the rule's name, or "#3" for the third one when it has no good name; "" outside the rules
 	Message string // what is wrong and how to mend it
 }
 
@@ -24,8 +24,11 @@ func (p Problem) String() string {
 	if p.Line > 0 {
 		fmt.Fprintf(&b, "line %d: ", p.Line)
 	}
-	if p.Rule != "" {
+	switch {
+	case strings.HasPrefix(p.Rule, "#"):
 		fmt.Fprintf(&b, "rule %s: ", p.Rule)
+	case p.Rule != "":
+		fmt.Fprintf(&b, "rule %q: ", p.Rule)
 	}
 	b.WriteString(p.Message)
 	return b.String()

@@ -254,7 +254,7 @@ func tiesOf(t *rapid.T, src []byte) map[string]bool {
 		if !ok || !strings.HasPrefix(text, "ties with") {
 			t.Fatalf("not a tie: %v", problem)
 		}
-		ties[problem.Rule+" "+text] = true
+		ties[fmt.Sprintf("%q %s", problem.Rule, text)] = true
 	}
 	return ties
 }

@@ -173,6 +173,28 @@ func countVisits(n *pathNode, segments []string) int {
 	return visits
 }
 
+// Policies as people write them stay far below the bound.
+func TestVisitsOfUsualPolicies(t *testing.T) {
+	p, err := Load("testdata/blog.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.mostVisits > 10 {
+		t.Errorf("the blog's bound is %d", p.mostVisits)
+	}
+	forms := []string{"/api/r%d", "/api/r%d/{id}", "/{org}/r%d/{id}", "/{org}/r%d/{id}/edit", "/{org}/{repo}/tree/{branch}/r%d/{rest...}"}
+	p, err = Compile(manyRules(300, func(i int) string {
+		return fmt.Sprintf("path: '"+forms[i%len(forms)]+"'", i)
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.mostVisits > 50 {
+		t.Errorf("the bound of 300 rules is %d", p.mostVisits)
+	}
+	t.Logf("bound of 300 rules: %d", p.mostVisits)
+}
+
 func TestTooManyBranches(t *testing.T) {
 	_, err := Compile(branching(12))
 	if err == nil || !strings.Contains(err.Error(), "more than 4096") {

@@ -24,7 +24,7 @@ func (p *Policy) Warnings() []Problem {
 			if other == nil || other == r || rank(other) >= rank(r) || len(list) == maxProblems {
 				return
 			}
-			list = append(list, Problem{Line: r.Line, Rule: label(r), Message: fmt.Sprintf(
+			list = append(list, Problem{Line: r.Line, Rule: r.Name, Message: fmt.Sprintf(
 				"%s %s%s, %s, finds rule %q (line %d), which asks for less (%s); if your server answers both alike, write a rule for it",
 				method, host, path, how, other.Name, other.Line, asksFor(other))})
 		}
