@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,6 +31,7 @@ type flights[K comparable, V any] struct {
 const keepLanded = 250 * time.Millisecond
 
 type flight[V any] struct {
+	queued  atomic.Bool   // the load waits for its turn: the store is not asked yet
 	done    chan struct{} // closed when value and err are set
 	value   V
 	err     error
@@ -55,6 +57,11 @@ func (f *flights[K, V]) get(ctx context.Context, k K, unfit *flight[V], current 
 	case <-fl.done:
 		return fl, joined, fl.err
 	case <-ctx.Done():
+		if fl.queued.Load() {
+			// Whoever starts a load gives up a moment before the load itself does. Its
+			// turn never came, which says nothing about the store.
+			return nil, joined, errOverloaded
+		}
 		return nil, joined, ctx.Err()
 	}
 }
@@ -81,11 +88,17 @@ func (f *flights[K, V]) run(k K, fl *flight[V]) {
 	}()
 	select {
 	case f.gate <- struct{}{}:
-		defer func() { <-f.gate }()
-	case <-ctx.Done():
-		fl.err = errOverloaded
-		return
+	default:
+		fl.queued.Store(true)
+		select {
+		case f.gate <- struct{}{}:
+			fl.queued.Store(false)
+		case <-ctx.Done():
+			fl.err = errOverloaded
+			return
+		}
 	}
+	defer func() { <-f.gate }()
 	fl.value, fl.err = f.load(ctx, k)
 }
 
