@@ -3,10 +3,6 @@ package policy
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
-	"fmt"
-	"io"
-	"os"
 )
 
 // Policy is a compiled policy file: an immutable set of rules and the matcher
@@ -32,34 +28,6 @@ func Compile(src []byte) (*Policy, error) {
 		return nil, err
 	}
 	return p, nil
-}
-
-// Load compiles the policy file at path. The error names the file.
-func Load(path string) (*Policy, error) {
-	src, err := readFile(path)
-	if err != nil {
-		return nil, err
-	}
-	p, err := Compile(src)
-	if wrong := (*CompileError)(nil); errors.As(err, &wrong) {
-		wrong.File = path
-	}
-	return p, err
-}
-
-// readFile reads a file of which no more than MaxFileBytes+1 bytes are taken,
-// so that a device or a huge file cannot fill the memory.
-func readFile(path string) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("read policy: %w", err)
-	}
-	defer file.Close()
-	src, err := io.ReadAll(io.LimitReader(file, MaxFileBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("read policy: %w", err)
-	}
-	return src, nil
 }
 
 // Empty returns the policy without rules, which denies every request.

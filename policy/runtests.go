@@ -15,6 +15,10 @@ type TestResult struct {
 // Passed reports whether the policy decided as the case expects.
 func (r TestResult) Passed() bool { return r.Wrong == "" }
 
+// casesFile stands for the cases file in an error of RunTests, which does not
+// know its name.
+const casesFile = "cases"
+
 // RunTests compiles the policy src and runs the cases of its tests section, or
 // those of a cases file where cases is not nil: a file whose only key is tests.
 // The error is a *CompileError when either file is bad, with File "cases" when
@@ -37,7 +41,11 @@ func RunTests(src, cases []byte) ([]TestResult, error) {
 		}
 	}
 	if own == nil || len(own.cases) == 0 {
-		return nil, &CompileError{Problems: []Problem{{Message: "no test cases; they go under tests: cases:"}}}
+		none := &CompileError{Problems: []Problem{{Message: "no test cases; they go under tests: cases:"}}}
+		if cases != nil {
+			none.File = casesFile
+		}
+		return nil, none
 	}
 	results := make([]TestResult, 0, len(own.cases))
 	for i := range own.cases {
@@ -61,7 +69,7 @@ func readCases(src []byte, rules []*Rule) (*suite, error) {
 	}
 	err := y.err()
 	if wrong, ok := err.(*CompileError); ok {
-		wrong.File = "cases"
+		wrong.File = casesFile
 	}
 	return s, err
 }
