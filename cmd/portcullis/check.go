@@ -11,12 +11,14 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"portcullis/envoy"
 	"portcullis/policy"
 )
 
 const checkLong = `Asks a running gate about one request, over the same ext_authz gRPC that Envoy
 uses, and prints the decision: allowed or denied, why, and by which rule. It asks
-on AUTH_EXTAUTHZ_LISTEN unless --addr says otherwise.
+on AUTH_EXTAUTHZ_LISTEN unless --addr says otherwise; of several addresses there, on
+a unix socket, else on the first.
 
 A credential on the command line shows in the process list: --token - reads it
 from standard input, --token-file and --client-key-file from a file.
@@ -52,13 +54,9 @@ func newCheckCommand(p *process) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			addr := f.addr
-			if addr == "" {
-				cfg, err := p.settings(cmd)
-				if err != nil {
-					return err
-				}
-				addr = cfg.ExtAuthzListen[0].String()
+			addr, err := f.gate(p, cmd)
+			if err != nil {
+				return err
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), time.Duration(f.timeout))
 			defer cancel()
@@ -88,6 +86,26 @@ func newCheckCommand(p *process) *cobra.Command {
 	addJSONFlag(c, &f.json)
 	p.addSettings(c, []string{"AUTH_EXTAUTHZ_LISTEN"})
 	return c
+}
+
+// gate is the address to ask on: --addr, or where the settings say that a gate on
+// this machine listens.
+func (f *checkFlags) gate(p *process, cmd *cobra.Command) (string, error) {
+	if f.addr != "" {
+		return f.addr, nil
+	}
+	cfg, err := p.settings(cmd)
+	if err != nil {
+		return "", err
+	}
+	addr, err := envoy.GateAddress(joinListen(cfg.ExtAuthzListen))
+	if err != nil {
+		return "", usagef("AUTH_EXTAUTHZ_LISTEN: %w: name the address with --addr", err)
+	}
+	if cfg.ExtAuthzTLS.Enabled() && f.tlsCA == "" && !strings.HasPrefix(addr, "unix://") {
+		return "", usagef("--tls-ca is missing: the gate speaks TLS (AUTH_EXTAUTHZ_TLS_CERT), and who signed its certificate must be known")
+	}
+	return addr, nil
 }
 
 // question is one request as Envoy would describe it.

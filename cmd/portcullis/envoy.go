@@ -104,7 +104,7 @@ func (f *envoyFlags) resolve(cfg *config.Config) (envoy.Options, error) {
 	switch {
 	case f.gateCA != "" || f.gateCert != "" || f.gateKey != "" || f.gateServerName != "":
 		o.GateTLS = &envoy.ClientTLS{CAFile: f.gateCA, ServerName: f.gateServerName, CertFile: f.gateCert, KeyFile: f.gateKey}
-	case cfg.ExtAuthzTLS.Enabled():
+	case cfg.ExtAuthzTLS.Enabled() && !strings.HasPrefix(o.Gate, "unix://"): // sockets are never encrypted
 		return o, usagef("--gate-tls-ca is missing: the gate speaks TLS (AUTH_EXTAUTHZ_TLS_CERT), and Envoy must know who signed its certificate")
 	}
 	if cfg.PolicyFile != "" {

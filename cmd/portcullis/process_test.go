@@ -96,6 +96,14 @@ type server struct {
 // start starts a process and waits until it is ready.
 func (p *place) start(args ...string) *server {
 	p.t.Helper()
+	s := p.begin(args...)
+	s.eventually("ready", func() bool { status, _ := s.get("/readyz"); return status == http.StatusOK })
+	return s
+}
+
+// begin starts a process.
+func (p *place) begin(args ...string) *server {
+	p.t.Helper()
 	program, err := exec.LookPath("portcullis")
 	if err != nil {
 		p.t.Fatal(err)
@@ -113,7 +121,6 @@ func (p *place) start(args ...string) *server {
 			p.t.Logf("portcullis %s:\n%s", strings.Join(args, " "), s.stderr)
 		}
 	})
-	s.eventually("ready", func() bool { status, _ := s.get("/readyz"); return status == http.StatusOK })
 	return s
 }
 

@@ -120,6 +120,24 @@ func TestMutualTLS(t *testing.T) {
 		}
 	}
 
+	// A unix socket is guarded by its mode, and needs no TLS even where TCP has it.
+	p.set("AUTH_EXTAUTHZ_LISTEN", addr)
+	if code, _, stderr := p.try("check", "--path", "/healthz"); code != 2 || !strings.Contains(stderr, "--tls-ca is missing") {
+		t.Errorf("check without an authority: exit code %d, %s", code, stderr)
+	}
+	socket := "unix://" + file("authz.sock")
+	p.set("AUTH_EXTAUTHZ_LISTEN", "127.0.0.1:0,"+socket)
+	p.set("AUTH_METRICS_LISTEN", "127.0.0.1:0")
+	second := p.begin("serve", "--policy-file", file("policy.yaml"))
+	second.eventually("an answer on the socket", func() bool { code, _, _ := p.try("check", "--path", "/healthz", "--addr", socket); return code == 0 })
+	p.set("AUTH_EXTAUTHZ_LISTEN", addr+","+socket)
+	if out := p.run("check", "--path", "/healthz"); !strings.Contains(out, "ALLOW") {
+		t.Errorf("check prefers the socket: %s", out)
+	}
+	if out := p.run("envoy", "config", "--fragment"); !strings.Contains(out, file("authz.sock")) {
+		t.Errorf("envoy config prefers the socket:\n%s", out)
+	}
+
 	// Envoy is told the same: without an authority there would be nothing to verify.
 	code, _, stderr := p.try("envoy", "config", "--fragment", "--gate", addr)
 	if code != 2 || !strings.Contains(stderr, "--gate-tls-ca is missing") {
