@@ -173,6 +173,16 @@ func nestedAround(depth int, value []byte) []byte {
 	return wrap(1, wrap(11, wrap(1, wrap(2, wrap(1, wrap(2, value))))))
 }
 
+// paddedValue is a map entry whose value has five bytes, their number written in
+// three, and then an unknown field that ends where the value would if the third
+// were a part of it.
+func paddedValue() []byte {
+	b := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), []byte("a"))
+	b = append(protowire.AppendTag(b, 2, protowire.BytesType), 0x85, 0x80, 0x00)
+	b = append(b, "abcde"...)
+	return protowire.AppendBytes(protowire.AppendTag(b, 7, protowire.BytesType), make([]byte, 16380))
+}
+
 func groups(depth int) []byte {
 	var b []byte
 	for range depth {
@@ -217,6 +227,11 @@ func crafted(tb testing.TB) map[string][]byte {
 		"header entry twice keyed":    http(wrap(3, append(wrap(1, []byte("a")), wrap(1, []byte("b"))...))),
 		"header key twice":            http(append(wrap(3, append(wrap(1, []byte("a")), wrap(2, []byte("1"))...)), wrap(3, wrap(1, []byte("a")))...)),
 		"entry with an unknown":       http(wrap(3, append(wrap(7, []byte{0xff}), wrap(1, []byte("a"))...))),
+		"padded length in an entry":   http(wrap(3, paddedValue())),
+		"long value in an entry":      http(wrap(3, append(wrap(1, []byte("a")), wrap(2, bytes.Repeat([]byte("v"), 20000))...))),
+		"value of two length bytes":   http(wrap(3, append(wrap(1, []byte("a")), wrap(2, bytes.Repeat([]byte("v"), 300))...))),
+		"long key in an entry":        http(wrap(3, append(wrap(1, bytes.Repeat([]byte("k"), 200)), wrap(2, []byte("v"))...))),
+		"value before key":            http(wrap(3, append(wrap(2, []byte("v")), wrap(1, []byte("k"))...))),
 		"number zero":                 {0x02, 0x00},
 		"number too high":             protowire.AppendVarint(protowire.AppendVarint(nil, uint64(protowire.MaxValidNumber+1)<<3), 1),
 		"number highest":              protowire.AppendVarint(protowire.AppendTag(nil, protowire.MaxValidNumber, protowire.VarintType), 1),
