@@ -21,9 +21,9 @@ import (
 // checkTimeout is how long Envoy waits for a verdict.
 const checkTimeout = 250 * time.Millisecond
 
-// authzFilter is the ext_authz filter. allHeaders sends the gate every header
-// instead of those that it reads.
-func authzFilter(o Options, allHeaders bool) (*hcmv3.HttpFilter, error) {
+// authzFilter is the ext_authz filter. headers are those that the gate is sent; nil
+// sends every one.
+func authzFilter(o Options, headers *matcherv3.ListStringMatcher) (*hcmv3.HttpFilter, error) {
 	filter := &authzv3.ExtAuthz{
 		TransportApiVersion: corev3.ApiVersion_V3,
 		StatPrefix:          StatPrefix,
@@ -38,9 +38,7 @@ func authzFilter(o Options, allHeaders bool) (*hcmv3.HttpFilter, error) {
 		EncodeRawHeaders:           true,
 		ValidateMutations:          true,
 		DecoderHeaderMutationRules: mutationRules(),
-	}
-	if !allHeaders {
-		filter.AllowedHeaders = readHeaders()
+		AllowedHeaders:             headers,
 	}
 	config, err := anypb.New(filter)
 	if err != nil {
@@ -56,9 +54,17 @@ func authzFilter(o Options, allHeaders bool) (*hcmv3.HttpFilter, error) {
 // and host: credentials, and the content type, which tells gRPC from HTTP. Each
 // header more costs CPU on both sides. Spoofed identity headers need not be
 // seen: the gate removes every spelling of them unseen.
-func readHeaders() *matcherv3.ListStringMatcher {
+//
+// In the path of a check Envoy replaces bytes that are not UTF-8. Where nothing
+// has encoded them before, rawPath shows the gate the path as it will be sent, and
+// the gate refuses one that was changed for it.
+func readHeaders(rawPath bool) *matcherv3.ListStringMatcher {
+	names := append(policy.CredentialHeaders(), "content-type")
+	if rawPath {
+		names = append(names, ":path")
+	}
 	list := &matcherv3.ListStringMatcher{}
-	for _, name := range append(policy.CredentialHeaders(), "content-type") {
+	for _, name := range names {
 		list.Patterns = append(list.Patterns, &matcherv3.StringMatcher{
 			MatchPattern: &matcherv3.StringMatcher_Exact{Exact: name},
 		})

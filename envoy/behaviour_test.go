@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/genproto/googleapis/rpc/status"
@@ -87,6 +88,12 @@ type rig struct {
 // newRig listens on a unix socket unless options name another gate.
 func newRig(t *testing.T, options Options, creds ...grpc.ServerOption) *rig {
 	t.Helper()
+	return startRig(t, options, func(*bootstrapv3.Bootstrap) {}, creds...)
+}
+
+// startRig is newRig with an edit of what was generated.
+func startRig(t *testing.T, options Options, edit func(*bootstrapv3.Bootstrap), creds ...grpc.ServerOption) *rig {
+	t.Helper()
 	bin := testkit.RequireEnvoy(t)
 	network, addr := "unix", filepath.Join(t.TempDir(), "gate.sock")
 	if options.Gate != "" {
@@ -109,7 +116,7 @@ func newRig(t *testing.T, options Options, creds ...grpc.ServerOption) *rig {
 
 	options.Listen, options.Admin = "127.0.0.1:0", "127.0.0.1:0"
 	options.Upstream, options.UpstreamProtocol = r.upstream.Addr(), UpstreamSame
-	r.envoy = testkit.RunEnvoy(t, testkit.EnvoyConfig{Binary: bin, Bootstrap: bootstrapYAML(t, options)})
+	r.envoy = testkit.RunEnvoy(t, testkit.EnvoyConfig{Binary: bin, Bootstrap: editedYAML(t, options, edit)})
 	return r
 }
 

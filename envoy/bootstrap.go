@@ -82,7 +82,8 @@ func Fragment(o Options) (*Parts, error) {
 	if err != nil {
 		return nil, err
 	}
-	filter, err := authzFilter(o, false)
+	// Whether its connection manager normalises paths is not known here.
+	filter, err := authzFilter(o, readHeaders(true))
 	if err != nil {
 		return nil, err
 	}

@@ -109,7 +109,11 @@ func toUpstream() *routev3.Route_Route {
 // newListener binds a manager, to which it adds the filters. Nothing stands
 // between ext_authz and the router that could change what was checked.
 func newListener(name, addr string, tls *ServerTLS, o Options, manager *hcmv3.HttpConnectionManager) (*listenerv3.Listener, error) {
-	authz, err := authzFilter(o, name == ListenerPermissive)
+	headers := readHeaders(false)
+	if name == ListenerPermissive {
+		headers = nil
+	}
+	authz, err := authzFilter(o, headers)
 	if err != nil {
 		return nil, err
 	}

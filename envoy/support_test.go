@@ -14,15 +14,22 @@ import (
 	"testing"
 	"time"
 
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	"go.yaml.in/yaml/v3"
 )
 
 func bootstrapYAML(t *testing.T, options Options) []byte {
 	t.Helper()
+	return editedYAML(t, options, func(*bootstrapv3.Bootstrap) {})
+}
+
+func editedYAML(t *testing.T, options Options, edit func(*bootstrapv3.Bootstrap)) []byte {
+	t.Helper()
 	bootstrap, err := Bootstrap(options)
 	if err != nil {
 		t.Fatal(err)
 	}
+	edit(bootstrap)
 	text, err := YAML(bootstrap)
 	if err != nil {
 		t.Fatal(err)
