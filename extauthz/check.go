@@ -131,15 +131,17 @@ func (k *check) shape() policy.Reason {
 	return policy.ReasonOK
 }
 
-// validMethod reports whether a method is a token of RFC 9110. An absent one is
-// not: a rule without methods must not match it.
+// validMethod reports whether a method is a token of RFC 9110 without small letters.
+// Methods are compared exactly, so `get` would pass by a rule for GET and find a
+// wider one, while many servers read both as GET; no registered method has a small
+// letter. An absent method is not valid: a rule without methods must not match it.
 func validMethod(method []byte) bool {
 	if len(method) == 0 {
 		return false
 	}
 	for _, c := range method {
 		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
 		case c == '!', c == '#', c == '$', c == '%', c == '&', c == '\'', c == '*', c == '+', c == '-', c == '.', c == '^', c == '_', c == '`', c == '|', c == '~':
 		default:
 			return false

@@ -1,6 +1,9 @@
 package policy
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // TestResult is what became of one case of a tests section.
 type TestResult struct {
@@ -109,7 +112,7 @@ func (p *Policy) decideRequest(roles *RoleTable, c *testCase) (*Rule, Reason) {
 	path, flags := CanonPath(nil, []byte(c.request.path))
 	host, ok := CanonHost(nil, []byte(c.request.host))
 	switch {
-	case !ok:
+	case !ok, c.request.method != strings.ToUpper(c.request.method):
 		return nil, ReasonAmbiguousRequest
 	case c.request.method == "CONNECT" && c.request.path == "":
 		return nil, ReasonNoRule

@@ -45,6 +45,7 @@ func TestRunTests(t *testing.T) {
 		{"request: {host: b.com, path: /view/1}, principal: {id: ada, roles: [viewer]}, expect: deny, reason: no_rule", ""},
 		{"request: {host: 'a.com,b', path: /view/1}, principal: {id: ada, roles: [viewer]}, expect: deny, reason: ambiguous_request", ""},
 		{"request: {method: PUT, host: a.com, path: /view/1}, principal: {id: ada, roles: [viewer]}, expect: deny, reason: no_rule", ""},
+		{"request: {method: get, path: /open}, expect: deny, reason: ambiguous_request", ""},
 		{"request: {host: a.com, path: /view/1}, principal: {id: ada, roles: []}, expect: deny, reason: missing_permission, rule: view", ""},
 		{"request: {host: a.com, path: /view/1}, principal: {id: ada}, expect: allow", "expected allow, got deny (missing_permission); the rule was view"},
 		{"request: {host: a.com, path: /view/1}, expect: deny, reason: missing_credential", ""},
