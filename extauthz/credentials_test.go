@@ -107,6 +107,10 @@ func TestForwardedCredentials(t *testing.T) {
 		{request{path: "/legacy/login", headers: map[string]string{"authorization": "Bearer rak_0123"}}, true},
 		{request{path: "/legacy/login", headers: map[string]string{"authorization": "bearer  " + g.keys["default/ci"]}}, true},
 		{request{path: "/legacy/login", headers: map[string]string{"authorization": "Basic YTpi", "Authorization": "Bearer rak_0123"}}, true},
+		// Envoy joins two lines of Authorization with a comma.
+		{request{path: "/legacy/login", headers: map[string]string{"authorization": "Basic YTpi,Bearer rak_0123"}}, true},
+		{request{path: "/legacy/login", headers: map[string]string{"authorization": "Basic YTpi, \tbearer " + g.keys["default/ci"] + ",x"}}, true},
+		{request{path: "/legacy/login", headers: map[string]string{"authorization": "Basic YTpi,Bearer a.b.c"}}, false},
 	} {
 		if got := removes(c.r, "authorization"); got != c.removed {
 			t.Errorf("%s %v: authorization removed: %v, want %v", c.r.path, c.r.headers, got, c.removed)

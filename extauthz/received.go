@@ -111,8 +111,20 @@ func isGRPC(contentType []byte) bool {
 }
 
 // carriesKey reports whether an Authorization value holds a user API key or a
-// client key as its Bearer token.
+// client key as a Bearer token: the value itself, or one of those that were joined
+// with commas, as Envoy joins two lines of Authorization.
 func carriesKey(value []byte) bool {
+	for more := true; more; {
+		var one []byte
+		one, value, more = bytes.Cut(value, []byte{','})
+		if isBearerKey(bytes.TrimLeft(one, " \t")) {
+			return true
+		}
+	}
+	return false
+}
+
+func isBearerKey(value []byte) bool {
 	const scheme = "bearer "
 	if len(value) < len(scheme) || !named(value[:len(scheme)], scheme) {
 		return false
