@@ -49,6 +49,10 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
+	// There from the start at 0, so that an alert sees the first one too.
+	for reason := range authFailures {
+		m.authFailures.WithLabelValues(reason.String())
+	}
 	return m, nil
 }
 

@@ -99,7 +99,8 @@ func (a *API) settle(c *call) {
 }
 
 // fleet watches the sidecars' reports for the writes that wait. It is safe for
-// concurrent use: any number of waiting writes share one query at a time.
+// concurrent use: any number of waiting writes share one query at a time, but for
+// the first of each.
 type fleet struct {
 	store   store.Store
 	clock   cache.Clock
@@ -112,6 +113,9 @@ type fleet struct {
 func (f *fleet) await(ctx context.Context, revision int64) (lagging int, err error) {
 	known := false
 	var lastErr error
+	// A reading that is under way began before this write was committed, maybe, and
+	// would not know of a sidecar that has come since and loaded what was before.
+	f.queries.Forget("")
 	for pause := firstPoll; ; pause = min(pause*3/2, lastPoll) {
 		sidecars, err := f.sidecars(ctx)
 		switch {
@@ -150,8 +154,7 @@ func laggards(sidecars []store.Sidecar, revision int64, now time.Time) int {
 	return n
 }
 
-// sidecars reads the reports, sharing a read that is under way: what it misses
-// the next poll sees.
+// sidecars reads the reports, sharing a read that is under way.
 func (f *fleet) sidecars(ctx context.Context) ([]store.Sidecar, error) {
 	shared := f.queries.DoChan("", func() (any, error) {
 		// Not one waiter's ctx: its end must not fail the others.
