@@ -12,6 +12,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"portcullis/internal/identity"
 	"portcullis/internal/store"
@@ -92,8 +93,20 @@ func furnish(ctx context.Context, file string) error {
 
 func user(n int) string { return fmt.Sprintf("user-%04d@example.com", n) }
 
+// form is how Envoy writes a request's headers.
+type form struct {
+	name string
+	raw  bool
+}
+
+// The two forms: Envoy's default, and that of the configuration we generate.
+var forms = []form{
+	{name: "headers, Envoy's default"},
+	{name: "header_map, with encode_raw_headers", raw: true},
+}
+
 // newCorpus makes the requests, in an order that a seed fixes.
-func newCorpus() (*requests, error) {
+func newCorpus(f form) (*requests, error) {
 	issuer, err := identity.NewIssuer(identity.IssuerConfig{Secret: []byte(tokenSecret)})
 	if err != nil {
 		return nil, err
@@ -112,7 +125,7 @@ func newCorpus() (*requests, error) {
 		for (permissionOf(rule) == "nobody_may") != deny {
 			rule = r.IntN(rules)
 		}
-		msg, err := proto.Marshal(checkRequest(rule, r.IntN(1_000_000), tokens[r.IntN(callers)]))
+		msg, err := proto.Marshal(checkRequest(f, rule, r.IntN(1_000_000), tokens[r.IntN(callers)]))
 		if err != nil {
 			return nil, err
 		}
@@ -122,7 +135,7 @@ func newCorpus() (*requests, error) {
 	return c, nil
 }
 
-func checkRequest(rule, item int, token string) *authv3.CheckRequest {
+func checkRequest(form form, rule, item int, token string) *authv3.CheckRequest {
 	path := fmt.Sprintf("/service-%d/items/%d?view=full", rule, item)
 	fields := [headerFields][2]string{
 		{":authority", "shop.example.com"}, {":method", "GET"}, {":path", path}, {":scheme", "https"},
@@ -132,9 +145,19 @@ func checkRequest(rule, item int, token string) *authv3.CheckRequest {
 		{"x-envoy-external-address", "203.0.113.7"}, {"x-forwarded-for", "203.0.113.7"}, {"x-forwarded-proto", "https"},
 		{"x-request-id", fmt.Sprintf("5f0c1c1e-8a36-4b0e-9a38-%012d", item)}, {"priority", "u=1, i"},
 	}
-	headers := &corev3.HeaderMap{}
-	for _, f := range fields {
-		headers.Headers = append(headers.Headers, &corev3.HeaderValue{Key: f[0], RawValue: []byte(f[1])})
+	http := &authv3.AttributeContext_HttpRequest{
+		Id: fmt.Sprint(item), Method: "GET", Path: path, Host: "shop.example.com", Scheme: "https", Protocol: "HTTP/2",
+	}
+	if form.raw {
+		http.HeaderMap = &corev3.HeaderMap{}
+		for _, f := range fields {
+			http.HeaderMap.Headers = append(http.HeaderMap.Headers, &corev3.HeaderValue{Key: f[0], RawValue: []byte(f[1])})
+		}
+	} else {
+		http.Headers = make(map[string]string, len(fields))
+		for _, f := range fields {
+			http.Headers[f[0]] = f[1]
+		}
 	}
 	peer := func(host string, port uint32) *authv3.AttributeContext_Peer {
 		return &authv3.AttributeContext_Peer{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{
@@ -143,9 +166,7 @@ func checkRequest(rule, item int, token string) *authv3.CheckRequest {
 	}
 	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		Source: peer("203.0.113.7", 51234), Destination: peer("10.0.0.5", 8443),
-		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
-			Id: fmt.Sprint(item), Method: "GET", Path: path, Host: "shop.example.com", Scheme: "https", Protocol: "HTTP/2", HeaderMap: headers,
-		}},
+		Request:         &authv3.AttributeContext_Request{Time: timestamppb.New(time.Unix(1_790_000_000, int64(item))), Http: http},
 		MetadataContext: &corev3.Metadata{}, RouteMetadataContext: &corev3.Metadata{},
 	}}
 }

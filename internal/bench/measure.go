@@ -25,8 +25,8 @@ type candidate struct {
 	metrics string // host:port
 	client  *client
 	judge   func(*request, []byte) error
-	at      int // where in the corpus it is
-	rounds  []figures
+	at      int                  // where in the corpus it is
+	rounds  map[string][]figures // by form
 }
 
 // figures is what one round of one candidate gave.
@@ -45,9 +45,11 @@ func measure(ctx context.Context, p plan, stdout, stderr io.Writer) error {
 	}
 	defer os.RemoveAll(dir)
 	fmt.Fprintln(stderr, "building and furnishing ...")
-	corpus, err := newCorpus()
-	if err != nil {
-		return err
+	corpora := make([]*requests, len(forms))
+	for i, f := range forms {
+		if corpora[i], err = newCorpus(f); err != nil {
+			return err
+		}
 	}
 	candidates, stop, err := start(ctx, dir)
 	defer stop()
@@ -61,20 +63,25 @@ func measure(ctx context.Context, p plan, stdout, stderr io.Writer) error {
 		}
 		defer c.client.close()
 		fmt.Fprintf(stderr, "warming up %s ...\n", c.name)
-		if _, err := c.round(ctx, corpus, p.streams, p.warm); err != nil {
-			return fmt.Errorf("%s: %w", c.name, err)
+		c.rounds = make(map[string][]figures)
+		for _, corpus := range corpora {
+			if _, err := c.round(ctx, corpus, p.streams, p.warm/time.Duration(len(corpora))); err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
 		}
 	}
 	for r := range p.rounds {
 		fmt.Fprintf(stderr, "round %d of %d ...\n", r+1, p.rounds)
-		for i := range candidates {
-			// A different one goes first each time.
-			c := candidates[(i+r)%len(candidates)]
-			f, err := c.round(ctx, corpus, p.streams, p.round)
-			if err != nil {
-				return fmt.Errorf("%s: %w", c.name, err)
+		for n, form := range forms {
+			for i := range candidates {
+				// A different one goes first each time.
+				c := candidates[(i+r)%len(candidates)]
+				f, err := c.round(ctx, corpora[n], p.streams, p.round)
+				if err != nil {
+					return fmt.Errorf("%s: %w", c.name, err)
+				}
+				c.rounds[form.name] = append(c.rounds[form.name], f)
 			}
-			c.rounds = append(c.rounds, f)
 		}
 	}
 	return report(stdout, p, candidates, pinned)
