@@ -41,7 +41,8 @@ type PG struct {
 
 	mu        sync.Mutex // guards what follows
 	exited    <-chan error
-	process   *os.Process
+	process   *os.Process // nil while the server is ended
+	killed    bool        // it left its shared memory behind
 	databases int
 	templates map[string]string
 }
@@ -220,7 +221,7 @@ func (p *PG) start(ctx context.Context) error {
 	for {
 		conn, err := pgx.Connect(ctx, p.URL("postgres"))
 		if err == nil {
-			p.process, p.exited = cmd.Process, exited
+			p.process, p.exited, p.killed = cmd.Process, exited, false
 			return conn.Close(ctx)
 		}
 		select {
@@ -263,14 +264,22 @@ func (p *PG) end(sig syscall.Signal) error {
 		<-p.exited
 		return fmt.Errorf("postgres did not end %s after %s", postgresStopTimeout, sig)
 	}
-	p.process = nil
+	p.process, p.killed = nil, sig == syscall.SIGKILL
 	return nil
 }
 
 // Close ends the server and removes its folder.
 func (p *PG) Close() error {
-	err := p.Crash()
-	return errors.Join(err, p.reaper.Close(), os.RemoveAll(p.dir))
+	var errs []error
+	p.mu.Lock()
+	killed := p.killed
+	p.mu.Unlock()
+	if killed {
+		// The next start finds what a killed server left in shared memory, and
+		// nobody else ever would.
+		errs = append(errs, p.Start(context.Background()))
+	}
+	return errors.Join(append(errs, p.Crash(), p.reaper.Close(), os.RemoveAll(p.dir))...)
 }
 
 // URL is a connection URL for a database on this server, as its superuser.
