@@ -30,8 +30,8 @@ func ManagedHeaders() []string {
 	}
 }
 
-// KeyHeaders lists the credential headers that never reach an upstream, unless
-// an anonymous rule forwards credentials.
+// KeyHeaders lists the credential headers that never reach an upstream, whatever
+// a rule says: a key is for the gate alone.
 func KeyHeaders() []string { return []string{HeaderClientKey, HeaderAPIKey} }
 
 // CredentialHeaders lists every header that carries a credential.
