@@ -16,7 +16,7 @@ func TestWaitAllReadsTheReportsAfterItsOwnCommit(t *testing.T) {
 	h := newHouse(t, options{wrap: func(s store.Store) store.Store { slow.Store = s; return slow }})
 	first := make(chan answer, 1)
 	go func() { first <- h.ask("manager", "POST", "/api/role/editor?wait=all&timeout=20s") }()
-	<-slow.read // and nobody was there
+	<-slow.read
 	h.report("late", store.ReportHeartbeat, time.Now(), h.revision())
 	second := make(chan answer, 1)
 	next := h.revision() + 1
@@ -28,7 +28,8 @@ func TestWaitAllReadsTheReportsAfterItsOwnCommit(t *testing.T) {
 	wantWait(t, <-second, "timeout", "1")
 }
 
-// slowReports keeps the first reading of the reports back until it is released.
+// slowReports keeps the first reading of the reports, which finds nobody, back until
+// it is released.
 type slowReports struct {
 	store.Store
 	calls         atomic.Int64
@@ -36,10 +37,10 @@ type slowReports struct {
 }
 
 func (s *slowReports) Sidecars(ctx context.Context) ([]store.Sidecar, error) {
-	list, err := s.Store.Sidecars(ctx)
 	if s.calls.Add(1) == 1 {
 		close(s.read)
 		<-s.release
+		return nil, nil
 	}
-	return list, err
+	return s.Store.Sidecars(ctx)
 }
