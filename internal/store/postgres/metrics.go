@@ -25,7 +25,7 @@ func newCollector(s *Store) *collector {
 		waitTime:    desc("pool_wait_seconds_total", "Time spent waiting for a connection, opening included."),
 		canceled:    desc("pool_canceled_total", "Waits that ended with their caller's context."),
 		opened:      desc("pool_opened_total", "Connections opened since the start."),
-		listening:   desc("listening", "1 while the LISTEN connection is up, 0 while changes are found by polling alone."),
+		listening:   desc("listening", "1 while the LISTEN connection is up (it hears nothing through a pooler in transaction mode), 0 while changes are found by polling alone."),
 	}
 }
 

@@ -74,10 +74,21 @@ func migrateTo(ctx context.Context, url string, from fs.FS) (_ []Applied, err er
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if _, err := db.ExecContext(ctx, `CREATE SCHEMA IF NOT EXISTS portcullis`); err != nil {
+	if err := ensureSchema(ctx, db); err != nil {
 		return nil, fmt.Errorf("make the schema portcullis: %w", err)
 	}
 	return apply(ctx, db, from)
+}
+
+// ensureSchema asks first: CREATE SCHEMA IF NOT EXISTS wants the right to create
+// one even where a DBA has made it already.
+func ensureSchema(ctx context.Context, db *sql.DB) error {
+	var present bool
+	err := db.QueryRowContext(ctx, `SELECT to_regnamespace('portcullis') IS NOT NULL`).Scan(&present)
+	if err == nil && !present {
+		_, err = db.ExecContext(ctx, `CREATE SCHEMA portcullis`)
+	}
+	return err
 }
 
 // lockMigration waits for the session lock. It is taken here and not by goose,

@@ -8,6 +8,10 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+
 	"portcullis/internal/store"
 	"portcullis/internal/testkit"
 )
@@ -29,6 +33,69 @@ func TestMigrateTwiceIsNoChange(t *testing.T) {
 	}
 	if head, err := st.Head(t.Context()); err != nil || head.Revision != before || head.Schema != schemaVersion {
 		t.Errorf("the second time changed the head to %+v, error %v", head, err)
+	}
+}
+
+// The owner of the schema needs no right on the database.
+func TestMigrateBySchemaOwner(t *testing.T) {
+	url := testkit.Postgres(t)
+	conn := connect(t, url)
+	for _, sql := range []string{`CREATE ROLE schema_owner LOGIN`, `CREATE SCHEMA portcullis AUTHORIZATION schema_owner`} {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer func() {
+		for _, sql := range []string{`DROP OWNED BY schema_owner CASCADE`, `DROP ROLE schema_owner`} {
+			if _, err := conn.Exec(t.Context(), sql); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	owned := strings.Replace(url, "postgres://postgres@", "postgres://schema_owner@", 1)
+	if _, err := Migrate(t.Context(), owned); err != nil {
+		t.Fatal(err)
+	}
+	st, err := Open(t.Context(), Config{URL: owned})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	putRole(t, st, "editor")
+	if _, err := st.EnsureAuditPartitions(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMigrationsCanBeTakenBack(t *testing.T) {
+	url := migrated(t)
+	cfg, err := parseURL(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := stdlib.OpenDB(*cfg.ConnConfig)
+	defer db.Close()
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, files, goose.WithTableName(versionTable), goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := provider.DownTo(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	rows, err := connect(t, url).Query(t.Context(), `SELECT c.relname::text FROM pg_class c WHERE c.relnamespace = 'portcullis'::regnamespace AND c.relkind IN ('r', 'p', 'S', 'v') AND c.relname NOT LIKE 'goose_%'`)
+	if err == nil {
+		left, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	}
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, error %v", left, err)
+	}
+	if applied, err := Migrate(t.Context(), url); err != nil || int64(len(applied)) != schemaVersion {
+		t.Errorf("up again: %+v, error %v", applied, err)
 	}
 }
 
