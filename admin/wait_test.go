@@ -43,8 +43,8 @@ func TestWaitAllReturnsOnceTheSidecarHasApplied(t *testing.T) {
 		h.report("elsewhere", store.ReportHeartbeat, time.Now(), h.revision())
 		answered := make(chan answer, 1)
 		began := time.Now()
-		go func() { answered <- h.ask("manager", "POST", "/api/role/editor?wait=all&timeout=20s") }()
 		next := h.revision() + 1
+		go func() { answered <- h.ask("manager", "POST", "/api/role/editor?wait=all&timeout=20s") }()
 		eventually(t, "the write is committed", func() bool { return h.revision() >= next })
 		select {
 		case got := <-answered:
