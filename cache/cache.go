@@ -77,6 +77,7 @@ type Cache struct {
 	syncing  chan struct{} // one token: the right to run a sync
 	started  atomic.Int64  // syncs begun
 	finished atomic.Int64  // the number of the newest sync that succeeded
+	heard    atomic.Int64  // the newest revision that the store told of
 	applied  atomic.Int64  // the revision whose effects every new check sees
 
 	tokens kv[[]byte, *Token]

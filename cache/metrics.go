@@ -52,6 +52,9 @@ func newMetrics(reg prometheus.Registerer, c *Cache) *metrics {
 		gauge("portcullis_applied_revision", "The newest revision that checks see.", func() float64 {
 			return float64(c.Applied())
 		}),
+		gauge("portcullis_feed_lag_revisions", "How many revisions the store has told of that checks do not see yet.", func() float64 {
+			return float64(c.heard.Load() - c.Applied())
+		}),
 		gauge("portcullis_store_word_age_seconds", "Seconds since the store last confirmed that nothing was missed; -1 before the first load.", func() float64 {
 			word := c.word.Load()
 			if word == nil {

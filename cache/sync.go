@@ -115,6 +115,7 @@ func (c *Cache) sync(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the change feed: %w", err)
 	}
+	c.heard.Store(delta.Head.Number)
 	if delta.Head != s.Revision {
 		c.apply(s.hist, s.keys, delta)
 	}
@@ -179,6 +180,7 @@ func (c *Cache) loadAll(ctx context.Context, asked Instant) error {
 	if err != nil {
 		return fmt.Errorf("load from the store: %w", err)
 	}
+	c.heard.Store(base.Head.Number)
 	fresh := &Snapshot{
 		Revision: base.Head,
 		hist:     plantedHistory(c.currentHistory(), newHistory(base.Head)),
