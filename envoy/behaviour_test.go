@@ -205,6 +205,26 @@ func TestIdentityHeadersOfClientsAreStripped(t *testing.T) {
 	}
 }
 
+// The gate decides on the method and the path of the request line. An upstream
+// that obeys one of these would serve another request than the one it decided on.
+func TestHeadersThatReplaceTheRequestAreStripped(t *testing.T) {
+	r := newRig(t, Options{})
+	names := []string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "X-Original-Url", "X-Rewrite-Url"}
+	lines := []string{"GET / HTTP/1.1", "host: a"}
+	for _, name := range names {
+		lines = append(lines, name+": /admin")
+	}
+	status, echo := r.send(t, ListenerIngress, lines...)
+	if status != 200 {
+		t.Fatalf("status %d", status)
+	}
+	for _, name := range names {
+		if _, reached := echo.Headers[name]; reached {
+			t.Errorf("%s reached the upstream", name)
+		}
+	}
+}
+
 func TestGateMaySetAndRemoveItsOwnHeadersAndNoOthers(t *testing.T) {
 	r := newRig(t, Options{Permissive: "127.0.0.1:0"})
 	set := make(map[string]string)

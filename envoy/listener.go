@@ -33,7 +33,7 @@ const (
 
 // ingress is the listener that clients reach, with everything on.
 func ingress(o Options) (*listenerv3.Listener, error) {
-	strip, err := stripIdentity()
+	strip, err := stripClaims()
 	if err != nil {
 		return nil, err
 	}
@@ -150,12 +150,13 @@ func newListener(name, addr string, tls *ServerTLS, o Options, manager *hcmv3.Ht
 	}, nil
 }
 
-// stripIdentity removes what only the gate may set before anything looks at the
-// request, so that it holds even where failure_mode_allow lets a request through
-// unchecked. Underscored spellings never come this far: the listener refuses them.
-func stripIdentity() (*corev3.TypedExtensionConfig, error) {
+// stripClaims removes what only the gate may set, and what replaces the request that
+// it decides on, before anything looks at the request, so that it holds even where
+// failure_mode_allow lets a request through unchecked. Underscored spellings never
+// come this far: the listener refuses them.
+func stripClaims() (*corev3.TypedExtensionConfig, error) {
 	mutations := &earlyv3.HeaderMutation{}
-	for _, name := range policy.ManagedHeaders() {
+	for _, name := range append(policy.ManagedHeaders(), replacingHeaders()...) {
 		mutations.Mutations = append(mutations.Mutations, &mutationv3.HeaderMutation{
 			Action: &mutationv3.HeaderMutation_Remove{Remove: name},
 		})
@@ -168,4 +169,10 @@ func stripIdentity() (*corev3.TypedExtensionConfig, error) {
 		Name:        "envoy.http.early_header_mutation.header_mutation",
 		TypedConfig: config,
 	}, nil
+}
+
+// replacingHeaders are taken by some frameworks for the method or the path, in the
+// place of those of the request line, which are what was checked.
+func replacingHeaders() []string {
+	return []string{"x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"}
 }
