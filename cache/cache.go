@@ -152,7 +152,8 @@ func newCache(cfg Config, tokens kv[[]byte, *Token], keys kv[uint64, *Key], gran
 	gate := make(chan struct{}, cfg.MaxLoads)
 	c.keyLoads = newFlights(c.loadKey, gate, cfg.Budget)
 	c.grantLoads = newFlights(c.loadGrant, gate, cfg.Budget)
-	c.roleLoads = newFlights(c.loadRoles, gate, cfg.Budget)
+	c.roleLoads = newFlights(c.loadRoles, gate, max(cfg.Budget, roleLoadTime))
+	c.roleLoads.landed = c.landRoles
 	c.metrics = newMetrics(cfg.Registerer, c)
 	return c
 }

@@ -20,6 +20,9 @@ type flights[K comparable, V any] struct {
 	gate chan struct{} // one token a running load; shared with the other kinds
 	time time.Duration // how long one load may take
 
+	// landed, which may be nil, is told of each good load before those who wait are.
+	landed func(K, *flight[V])
+
 	mu sync.Mutex // guards m
 	m  map[K]*flight[V]
 }
@@ -99,7 +102,9 @@ func (f *flights[K, V]) run(k K, fl *flight[V]) {
 		}
 	}
 	defer func() { <-f.gate }()
-	fl.value, fl.err = f.load(ctx, k)
+	if fl.value, fl.err = f.load(ctx, k); fl.err == nil && f.landed != nil {
+		f.landed(k, fl)
+	}
 }
 
 func newFlights[K comparable, V any](load func(context.Context, K) (V, error), gate chan struct{}, limit time.Duration) flights[K, V] {

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"time"
 
 	"portcullis/internal/store"
 	"portcullis/policy"
@@ -19,14 +20,36 @@ func (c *Cache) Roles(s *Snapshot, t *Tenant, now Instant) (*policy.RoleTable, L
 	if end != Found {
 		return nil, end
 	}
+	c.keepRoles(t.ID, table, hist, revision)
+	return table, Found
+}
+
+// roleLoadTime is how long a role table may be read, longer than one check waits: a
+// tenant with very many roles must not have faults for ever. Who waits gives up
+// within its own budget, and the table is there for the checks that follow.
+const roleLoadTime = 5 * time.Second
+
+// landRoles keeps a table that was read, whether or not somebody still waits for
+// it.
+func (c *Cache) landRoles(t store.TenantID, fl *flight[loaded[*policy.RoleTable]]) {
+	if fl.history.confirms(fl.value.revision) {
+		c.keepRoles(t, fl.value.value, fl.history, fl.value.revision.Number)
+	}
+}
+
+// keepRoles puts a table into the snapshot, if it is true at the snapshot's
+// revision: that may have moved on while the table loaded.
+func (c *Cache) keepRoles(t store.TenantID, table *policy.RoleTable, hist *history, revision int64) {
+	at := rolesSlot(t)
 	c.swap(func(now *Snapshot) *Snapshot {
-		// The snapshot may have moved on while the table loaded.
 		if now.judge(hist, revision, at, at) != fits {
 			return now
 		}
-		return now.withRoles(map[store.TenantID]*policy.RoleTable{t.ID: table}, nil)
+		if _, kept := now.roles.get(t); kept {
+			return now // as true as this one
+		}
+		return now.withRoles(map[store.TenantID]*policy.RoleTable{t: table}, nil)
 	})
-	return table, Found
 }
 
 func (c *Cache) loadRoles(ctx context.Context, t store.TenantID) (loaded[*policy.RoleTable], error) {
