@@ -41,7 +41,7 @@ func newPlace(t *testing.T, env ...string) *place {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	p := &place{t: t, dir: dir, env: []string{
-		"HOME=" + dir, "PATH=" + os.Getenv("PATH"),
+		"HOME=" + dir, "PATH=" + os.Getenv("PATH"), "GORACE=" + noRaceSleep,
 		"AUTH_EXTAUTHZ_LISTEN=unix://" + dir + "/authz.sock", "AUTH_METRICS_LISTEN=unix://" + dir + "/metrics.sock",
 		"AUTH_SERVER_PORT=0", "AUTH_JWT_SECRET_KEY=" + testSecret, "AUTH_DRAIN_DELAY=0s",
 	}}

@@ -24,6 +24,10 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"portcullis": main})
 }
 
+// noRaceSleep spares a second that the race detector sleeps at the end of each
+// process.
+const noRaceSleep = "atexit_sleep_ms=0"
+
 // TestScripts runs the scripts that document the commands, on SQLite.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -63,6 +67,7 @@ func TestPostgresScripts(t *testing.T) {
 // script is about it sets itself.
 func setUp(env *testscript.Env) error {
 	env.Setenv("HOME", env.WorkDir)
+	env.Setenv("GORACE", noRaceSleep)
 	env.Setenv("AUTH_EXTAUTHZ_LISTEN", "unix://"+env.WorkDir+"/authz.sock")
 	env.Setenv("AUTH_METRICS_LISTEN", "unix://"+env.WorkDir+"/metrics.sock")
 	env.Setenv("AUTH_SERVER_PORT", "0")
