@@ -76,12 +76,11 @@ func formatLifetime(d time.Duration) string {
 		return text
 	}
 	clock := rest.String() // 1h30m0s
-	clock = strings.TrimSuffix(clock, "0s")
-	if clock == "" || strings.HasSuffix(rest.String(), "m0s") == false {
-		clock = rest.String()
+	if short, ok := strings.CutSuffix(clock, "m0s"); ok {
+		clock = short + "m"
 	}
-	if strings.HasSuffix(clock, "h0m") {
-		clock = strings.TrimSuffix(clock, "0m")
+	if short, ok := strings.CutSuffix(clock, "h0m"); ok {
+		clock = short + "h"
 	}
 	return text + clock
 }
