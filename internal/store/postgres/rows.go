@@ -65,27 +65,6 @@ func each(rows pgx.Rows, err error, row func(scan func(dest ...any) error) error
 	return rows.Err()
 }
 
-// one runs a query that returns one row. It differs from QueryRow in that it
-// takes a querier.
-func one(ctx context.Context, q querier, sql string, args []any, dest ...any) error {
-	rows, err := q.Query(ctx, sql, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	if !rows.Next() {
-		if err := rows.Err(); err != nil {
-			return err
-		}
-		return pgx.ErrNoRows
-	}
-	if err := rows.Scan(dest...); err != nil {
-		return err
-	}
-	rows.Close()
-	return rows.Err()
-}
-
 const tenantColumns = `t.id, t.name, t.admitted, t.created_at`
 
 func scanTenant(scan func(dest ...any) error) (store.Tenant, error) {
