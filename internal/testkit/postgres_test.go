@@ -71,7 +71,8 @@ func TestPostgresFromPreparesOnce(t *testing.T) {
 		run(t, url, `CREATE TABLE prepared AS SELECT 1`)
 		return nil
 	}
-	a, b := PostgresFrom(t, t.Name(), prepare), PostgresFrom(t, t.Name(), prepare)
+	name := t.Name() + time.Now().String() // -count runs it again on the same server
+	a, b := PostgresFrom(t, name, prepare), PostgresFrom(t, name, prepare)
 	run(t, a, `DROP TABLE prepared`)
 	if got := query(t, b, `SELECT to_regclass('prepared')::text`); got != "prepared" || calls != 1 {
 		t.Errorf("the second copy has %q, after %d preparations; want prepared, after 1", got, calls)
