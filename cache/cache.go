@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -150,9 +151,9 @@ func newCache(cfg Config, tokens kv[[]byte, *Token], keys kv[uint64, *Key], gran
 		acks: make(chan struct{}, 1),
 	}
 	gate := make(chan struct{}, cfg.MaxLoads)
-	c.keyLoads = newFlights(c.loadKey, gate, cfg.Budget)
-	c.grantLoads = newFlights(c.loadGrant, gate, cfg.Budget)
-	c.roleLoads = newFlights(c.loadRoles, gate, max(cfg.Budget, roleLoadTime))
+	c.keyLoads = newFlights(c.loadKey, gate, cfg.Budget, c.loadPanicked)
+	c.grantLoads = newFlights(c.loadGrant, gate, cfg.Budget, c.loadPanicked)
+	c.roleLoads = newFlights(c.loadRoles, gate, max(cfg.Budget, roleLoadTime), c.loadPanicked)
 	c.roleLoads.landed = c.landRoles
 	c.metrics = newMetrics(cfg.Registerer, c)
 	return c
@@ -252,6 +253,12 @@ func (c *Cache) Close() {
 	for _, f := range c.close {
 		f()
 	}
+}
+
+// loadPanicked counts and logs a load that panicked.
+func (c *Cache) loadPanicked(value any) {
+	c.metrics.loadErrors.WithLabelValues("panic").Inc()
+	c.log.Error("panic in a load", "panic", fmt.Sprint(value), "stack", string(debug.Stack()))
 }
 
 // loadFailed counts and logs a failed load and returns its error.

@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// errPanicked: a load panicked, which is a bug here or in a driver.
+var errPanicked = errors.New("the load panicked")
+
 // errOverloaded: so many different loads wait for the store that this one is shed.
 var errOverloaded = errors.New("too many loads wait for the store")
 
@@ -19,6 +22,8 @@ type flights[K comparable, V any] struct {
 	load func(context.Context, K) (V, error)
 	gate chan struct{} // one token a running load; shared with the other kinds
 	time time.Duration // how long one load may take
+
+	panicked func(any) // hears of a load that panicked
 
 	// landed, which may be nil, is told of each good load before those who wait are.
 	landed func(K, *flight[V])
@@ -82,6 +87,11 @@ func (f *flights[K, V]) run(k K, fl *flight[V]) {
 	ctx, cancel := context.WithTimeout(context.Background(), f.time)
 	defer cancel()
 	defer func() {
+		if p := recover(); p != nil {
+			// A denial for those who wait, and not the end of the process.
+			fl.err = errPanicked
+			f.panicked(p)
+		}
 		if fl.err != nil {
 			f.forget(k, fl)
 		} else {
@@ -107,6 +117,6 @@ func (f *flights[K, V]) run(k K, fl *flight[V]) {
 	}
 }
 
-func newFlights[K comparable, V any](load func(context.Context, K) (V, error), gate chan struct{}, limit time.Duration) flights[K, V] {
-	return flights[K, V]{load: load, gate: gate, time: limit, m: make(map[K]*flight[V])}
+func newFlights[K comparable, V any](load func(context.Context, K) (V, error), gate chan struct{}, limit time.Duration, panicked func(any)) flights[K, V] {
+	return flights[K, V]{load: load, gate: gate, time: limit, panicked: panicked, m: make(map[K]*flight[V])}
 }

@@ -213,3 +213,30 @@ func TestTenantsServed(t *testing.T) {
 		}
 	})
 }
+
+// panicStore panics where a grant is asked for.
+type panicStore struct{ *world }
+
+func (panicStore) Grant(context.Context, store.TenantID, store.Index) (store.GrantRow, error) {
+	panic("planted")
+}
+
+func TestPanicInALoadIsADenial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		c, err := New(Config{Store: panicStore{w}, Feed: w, Verifier: noTokens{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if err := c.hear(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s := c.Snapshot()
+		tenant, _ := s.Tenant("default")
+		for range 3 {
+			_, end := c.Grant(s, tenant, policy.KindUser, "ann", nil, c.Now())
+			want(t, end.Reason(policy.ReasonMissingPermission), policy.ReasonInternal)
+		}
+	})
+}

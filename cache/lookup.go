@@ -19,6 +19,7 @@ const (
 	Absent                    // no such thing
 	Retake                    // the cache caught up with the store: take the snapshot again and start the check over, once
 	Overloaded                // shed: too many loads wait
+	Broken                    // the load panicked: denial internal
 )
 
 // Reason is the verdict of a check that ends with this look-up. Absent has the
@@ -60,6 +61,8 @@ func resolve[K comparable, V any](c *Cache, f *flights[K, loaded[V]], s *Snapsho
 		switch {
 		case errors.Is(err, errOverloaded):
 			return none, nil, 0, Overloaded
+		case errors.Is(err, errPanicked):
+			return none, nil, 0, Broken
 		case err != nil:
 			return none, nil, 0, Unavailable
 		}

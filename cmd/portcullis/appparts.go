@@ -26,6 +26,11 @@ func (a *app) newCache() (*cache.Cache, error) {
 		MaxStaleness: cfg.MaxStaleness, Memory: cfg.CacheMemory,
 		Registerer: a.registry, Logger: a.log,
 	}
+	if st, ok := a.store.(interface{ MaxReads() int }); ok {
+		// A load that has its turn must not wait for a connection: it would come out as
+		// a fault and not as shed. One connection is the feed's.
+		settings.MaxLoads = max(1, st.MaxReads()-1)
+	}
 	if a.is.gate {
 		settings.Tenants = cfg.Tenants // the admin API alone serves every tenant
 	}

@@ -100,6 +100,9 @@ func open(ctx context.Context, cfg Config, poolConfig *pgxpool.Config) (*Store, 
 	return s, nil
 }
 
+// MaxReads is how many reads run at once.
+func (s *Store) MaxReads() int { return int(s.pool.Config().MaxConns) }
+
 // Close ends the calls in flight, waits for them, and closes every connection. A
 // commit that has begun is waited for. Calling it again does nothing.
 func (s *Store) Close() error {

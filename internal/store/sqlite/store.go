@@ -167,6 +167,9 @@ func (s *Store) claim(ctx context.Context) error {
 	return checkFiles(s.cfg.Path)
 }
 
+// MaxReads is how many reads run at once.
+func (s *Store) MaxReads() int { return s.cfg.Readers }
+
 // Close ends the calls in flight, waits for them, and closes the file. Calling
 // it again does nothing.
 func (s *Store) Close() error {
