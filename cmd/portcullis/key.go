@@ -35,7 +35,10 @@ Scopes, of the admin API:
   audit     read the audit
   operator  across tenants; no key can give it away, it is made here alone
 
-At the gate a key needs no scope: there it is a principal, and its roles decide.`
+At the gate a key needs no scope: there it is a principal, and its roles decide.
+
+The command returns once every live sidecar knows the key, or after two seconds
+with a word about those that do not; --wait makes that a condition.`
 
 func newKeyNewCommand(p *process) *cobra.Command {
 	var tenant, name string
@@ -62,7 +65,7 @@ func newKeyNewCommand(p *process) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				d.by.Tenant, d.by.Ack = t.ID, wait != 0
+				d.by.Tenant, d.by.Ack = t.ID, true
 				secret := identity.NewClientKey()
 				key, r, err := d.CreateKey(ctx, d.by, store.NewKey{
 					Tenant: t.ID, Name: name, Digest: identity.KeyDigest(secret), Prefix: string(secret[:8]),
@@ -71,11 +74,10 @@ func newKeyNewCommand(p *process) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if err := printNewKey(p, t, made, key, string(secret[:]), r, asJSON); err != nil || wait == 0 {
+				if err := printNewKey(p, t, made, key, string(secret[:]), r, asJSON); err != nil {
 					return err
 				}
-				_, err = waitApplied(ctx, d, r.Revision.Number, time.Duration(wait))
-				return err
+				return settle(ctx, p, d, r.Revision.Number, time.Duration(wait))
 			})
 		},
 	}
@@ -87,6 +89,24 @@ func newKeyNewCommand(p *process) *cobra.Command {
 	addJSONFlag(c, &asJSON)
 	p.addSettings(c, storeSettings)
 	return c
+}
+
+// newKeyPatience is how long `key new` waits for sidecars that nobody asked it to
+// wait for.
+const newKeyPatience = 2 * time.Second
+
+// settle waits until every live sidecar knows the new key, since the next command
+// is likely to use it and would be told that it is bad. Without --wait that is as
+// good as can be had in a moment, and a sidecar that is silent only gets a word.
+func settle(ctx context.Context, p *process, d desk, revision int64, wait time.Duration) error {
+	if wait != 0 {
+		_, err := waitApplied(ctx, d, revision, wait)
+		return err
+	}
+	if _, err := waitApplied(ctx, d, revision, newKeyPatience); err != nil {
+		fmt.Fprintf(p.stderr, "the key may be refused for a moment: %v\n", err)
+	}
+	return nil
 }
 
 func parseScopes(words []string) ([]store.Scope, error) {
