@@ -8,7 +8,20 @@ import (
 
 // permissionAnswer is the data of a check.
 type permissionAnswer struct {
-	HasPermission bool `json:"has_permission"`
+	HasPermission bool   `json:"has_permission"`
+	Reason        string `json:"reason,omitempty"`
+}
+
+// reasonNotKeyBacked is Auth's word for policy.ReasonNotKeyBacked.
+const reasonNotKeyBacked = "user_not_key_backed"
+
+// answerOf says whether the user holds what was asked for. In a tenant with
+// strict users one without an active API key holds nothing, and is told why.
+func (v *held) answerOf(holds bool) permissionAnswer {
+	if !v.backed {
+		return permissionAnswer{Reason: reasonNotKeyBacked}
+	}
+	return permissionAnswer{HasPermission: holds}
 }
 
 // checkUserPermission is the gate's own decision on a permission: the same
@@ -19,11 +32,11 @@ func (a *API) checkUserPermission(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	holds := v.roles.Allows(v.grant, c.began.Wall, permission)
+	answer := v.answerOf(v.roles.Allows(v.grant, c.began.Wall, permission))
 	return reply{
-		value:   permissionAnswer{holds},
+		value:   answer,
 		message: "Permission check for user '" + user + "' and permission '" + permission + "' completed",
-	}, a.recordCheck(c, user, "permission/"+permission, holds, v.revision)
+	}, a.recordCheck(c, user, "permission/"+permission, answer.HasPermission, v.revision)
 }
 
 // checkMembership says whether the user is in the role itself; a role that
@@ -40,10 +53,11 @@ func (a *API) checkMembership(c *call) (reply, error) {
 			holds = holds || m.Role == id && m.Live(c.began.Wall)
 		}
 	}
+	answer := v.answerOf(holds)
 	return reply{
-		value:   permissionAnswer{holds},
+		value:   answer,
 		message: "Membership check for user '" + user + "' and group '" + role + "' completed",
-	}, a.recordCheck(c, user, store.MembershipResource(role), holds, v.revision)
+	}, a.recordCheck(c, user, store.MembershipResource(role), answer.HasPermission, v.revision)
 }
 
 // checkRolePermission says whether members of the role hold the permission,
@@ -71,6 +85,7 @@ func (a *API) checkRolePermission(c *call) (reply, error) {
 type held struct {
 	roles    *policy.RoleTable
 	grant    policy.Grant
+	backed   bool // by an API key, or the tenant does not ask for one
 	revision int64
 }
 
@@ -83,7 +98,9 @@ func (a *API) holdings(c *call, user string) (held, error) {
 		if end != cache.Found {
 			return end
 		}
-		v.grant, end = a.cfg.Cache.Grant(s, t, policy.KindUser, user, nil, c.began)
+		h, end := a.cfg.Cache.Grant(s, t, policy.KindUser, user, nil, c.began)
+		v.grant = h.Roles
+		v.backed = policy.KeyBacked(t.StrictUsers, policy.KindUser, h.KeyBackedUntil, c.began.Wall)
 		return end
 	})
 	if err == nil && v.roles == nil {

@@ -116,7 +116,7 @@ func newHouse(t testing.TB, o options) *house {
 	h := &house{t: t, store: st, keys: map[string]string{}, tenants: map[string]store.TenantID{}, log: &lockedBuffer{}}
 	by := store.Actor{Name: "cli"}
 	for name, admitted := range map[string]bool{"globex": true, "umbra": false} {
-		tenant, _, err := st.CreateTenant(ctx, by, name, admitted)
+		tenant, _, err := st.CreateTenant(ctx, by, store.NewTenant{Name: name, Admitted: admitted})
 		must(t, err)
 		h.tenants[name] = tenant.ID
 	}

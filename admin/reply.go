@@ -21,6 +21,7 @@ type reply struct {
 	status  int // 0 is 200
 	value   any
 	message string
+	bare    bool // value is the whole body, whatever the route's envelope
 }
 
 type bareBody struct {
@@ -49,6 +50,9 @@ func (r reply) encode(e envelope, now time.Time) (status int, body []byte, err e
 	status = r.status
 	if status == 0 {
 		status = http.StatusOK
+	}
+	if r.bare {
+		e = envelopeRaw
 	}
 	var v any
 	switch e {

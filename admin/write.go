@@ -2,6 +2,8 @@ package admin
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"time"
 
 	"portcullis/internal/store"
@@ -55,11 +57,25 @@ func (a *API) removePermission(c *call) (reply, error) {
 	return reply{value: true}, err
 }
 
-// addMembership is false where the role is missing.
+// notKeyBacked is the body of the 409 to a membership for a user whom a tenant
+// with strict users does not take.
+type notKeyBacked struct {
+	Result bool   `json:"result"`
+	Reason string `json:"reason"`
+	Hint   string `json:"hint"`
+}
+
+// addMembership is false where the role is missing. In a tenant with strict users
+// it is 409 for a user without an active API key.
 func (a *API) addMembership(c *call) (reply, error) {
 	outcome, err := a.commit(c, func(ctx context.Context, by store.Actor) (store.Result, error) {
 		return a.cfg.Store.AddMember(ctx, by, by.Tenant, policy.KindUser, c.values[0], c.values[1], time.Time{})
 	})
+	if errors.Is(err, store.ErrNotKeyBacked) {
+		return reply{status: http.StatusConflict, bare: true, value: notKeyBacked{
+			Reason: reasonNotKeyBacked, Hint: "The tenant has strict users: give the user an API key first.",
+		}}, nil
+	}
 	return reply{value: outcome != store.OutcomeMissing}, err
 }
 

@@ -36,6 +36,7 @@ type Source interface {
 	PrincipalIndex(ctx context.Context, tenant store.TenantID, kind policy.Kind, id string) (store.Index, error)
 	Grant(ctx context.Context, tenant store.TenantID, index store.Index) (store.GrantRow, error)
 	Key(ctx context.Context, digest store.Digest) (store.KeyRow, error)
+	UserKey(ctx context.Context, digest store.Digest) (store.UserKeyRow, error)
 	Report(ctx context.Context, reports []store.Report) error
 }
 
@@ -81,13 +82,15 @@ type Cache struct {
 	heard    atomic.Int64  // the newest revision that the store told of
 	applied  atomic.Int64  // the revision whose effects every new check sees
 
-	tokens kv[[]byte, *Token]
-	keys   kv[uint64, *Key]
-	grants kv[uint64, *grant]
+	tokens   kv[[]byte, *Token]
+	keys     kv[uint64, *Key]
+	userKeys kv[uint64, *UserKey]
+	grants   kv[uint64, *grant]
 
-	keyLoads   flights[store.Digest, loaded[*store.ClientKey]]
-	grantLoads flights[grantID, loaded[policy.Grant]]
-	roleLoads  flights[store.TenantID, loaded[*policy.RoleTable]]
+	keyLoads     flights[store.Digest, loaded[*store.ClientKey]]
+	userKeyLoads flights[store.Digest, loaded[*store.UserKey]]
+	grantLoads   flights[grantID, loaded[Holdings]]
+	roleLoads    flights[store.TenantID, loaded[*policy.RoleTable]]
 
 	uses  chan store.KeyUse
 	acks  chan struct{} // a writer waits for the applied revision
@@ -122,36 +125,42 @@ func New(cfg Config) (*Cache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cache: tokens: %w", err)
 	}
-	keys, err := newRistretto[uint64, *Key](cfg.Memory/8, keyBytes, nil)
+	keys, err := newRistretto[uint64, *Key](cfg.Memory/16, keyBytes, nil)
 	if err != nil {
 		return nil, fmt.Errorf("cache: keys: %w", err)
 	}
-	grants, err := newRistretto[uint64, *grant](cfg.Memory*3/8, grantBytes, nil)
+	userKeys, err := newRistretto[uint64, *UserKey](cfg.Memory/8, keyBytes, nil)
+	if err != nil {
+		return nil, fmt.Errorf("cache: user keys: %w", err)
+	}
+	grants, err := newRistretto[uint64, *grant](cfg.Memory*5/16, grantBytes, nil)
 	if err != nil {
 		return nil, fmt.Errorf("cache: grants: %w", err)
 	}
-	c := newCache(cfg, tokens, keys, grants)
+	c := newCache(cfg, tokens, keys, userKeys, grants)
 	c.metrics.size("token", tokens.Metrics)
 	c.metrics.size("key", keys.Metrics)
+	c.metrics.size("user_key", userKeys.Metrics)
 	c.metrics.size("grant", grants.Metrics)
-	c.close = []func(){tokens.Close, keys.Close, grants.Close}
+	c.close = []func(){tokens.Close, keys.Close, userKeys.Close, grants.Close}
 	return c, nil
 }
 
-// newCache wires a Cache over any three caches.
-func newCache(cfg Config, tokens kv[[]byte, *Token], keys kv[uint64, *Key], grants kv[uint64, *grant]) *Cache {
+// newCache wires a Cache over any four caches.
+func newCache(cfg Config, tokens kv[[]byte, *Token], keys kv[uint64, *Key], userKeys kv[uint64, *UserKey], grants kv[uint64, *grant]) *Cache {
 	id := make([]byte, 16)
 	rand.Read(id)
 	c := &Cache{
 		cfg: cfg, clock: cfg.Clock, sidecar: hex.EncodeToString(id), log: cfg.Logger,
 		policy:  cfg.Policy,
 		syncing: make(chan struct{}, 1),
-		tokens:  tokens, keys: keys, grants: grants,
+		tokens:  tokens, keys: keys, userKeys: userKeys, grants: grants,
 		uses: make(chan store.KeyUse, 1024),
 		acks: make(chan struct{}, 1),
 	}
 	gate := make(chan struct{}, cfg.MaxLoads)
 	c.keyLoads = newFlights(c.loadKey, gate, cfg.Budget, c.loadPanicked)
+	c.userKeyLoads = newFlights(c.loadUserKey, gate, cfg.Budget, c.loadPanicked)
 	c.grantLoads = newFlights(c.loadGrant, gate, cfg.Budget, c.loadPanicked)
 	c.roleLoads = newFlights(c.loadRoles, gate, max(cfg.Budget, roleLoadTime), c.loadPanicked)
 	c.roleLoads.landed = c.landRoles

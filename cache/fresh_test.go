@@ -145,7 +145,7 @@ func TestOneLoadServesAllWhoWait(t *testing.T) {
 		tenant, _ := s.Tenant("default")
 		for range 100 {
 			go func() {
-				if g, end := f.cache.Grant(s, tenant, policy.KindUser, "ann", nil, f.cache.Now()); end != Found || len(g) != 1 {
+				if g, end := f.cache.Grant(s, tenant, policy.KindUser, "ann", nil, f.cache.Now()); end != Found || len(g.Roles) != 1 {
 					t.Errorf("grant: %v, %v", g, end)
 				}
 			}()

@@ -14,48 +14,55 @@ type grantID struct {
 	index  store.Index
 }
 
-// grant is a principal's memberships as the store knew them at revision.
+// Holdings are what a principal holds. They are shared: do not change them.
+type Holdings struct {
+	Roles policy.Grant
+	// KeyBackedUntil is when the last of a user's API keys expires: Unix nanoseconds,
+	// 0 where there is none.
+	KeyBackedUntil int64
+}
+
+// grant is a principal's holdings as the store knew them at revision.
 type grant struct {
 	id       grantID
 	history  *history
 	revision int64
-	roles    policy.Grant
+	held     Holdings
 }
 
 const grantBytes = 256 // about what one cached grant takes, without its memberships
 
-// Grant finds the roles that a principal of tenant t holds, true at the
-// snapshot's revision; whether a membership has expired is for the caller to
-// judge. h, which may be nil, keeps the principal's index for the next time. The
-// grant is shared: do not change it. It allocates nothing when the grant is in
-// memory and h is filled.
-func (c *Cache) Grant(s *Snapshot, t *Tenant, kind policy.Kind, id string, h *Holder, now Instant) (policy.Grant, Lookup) {
+// Grant finds what a principal of tenant t holds, true at the snapshot's revision;
+// whether a membership or the last API key has expired is for the caller to judge.
+// h, which may be nil, keeps the principal's index for the next time. It allocates
+// nothing when the grant is in memory and h is filled.
+func (c *Cache) Grant(s *Snapshot, t *Tenant, kind policy.Kind, id string, h *Holder, now Instant) (Holdings, Lookup) {
 	index, end := c.index(t, kind, id, h, now)
 	if end != Found {
-		return nil, end
+		return Holdings{}, end
 	}
 	full := grantID{t.ID, index}
 	hash := binary.LittleEndian.Uint64(index[:8])
 	a, b := tenantSlot(t.ID), principalSlot(t.ID, index)
 	if g, ok := c.grants.Get(hash); ok && g.id == full && s.judge(g.history, g.revision, a, b) == fits {
 		c.metrics.grantHits.Inc()
-		return g.roles, Found
+		return g.held, Found
 	}
 	c.metrics.grantMisses.Inc()
-	roles, hist, revision, end := resolve(c, &c.grantLoads, s, full, now, a, b)
+	held, hist, revision, end := resolve(c, &c.grantLoads, s, full, now, a, b)
 	if end != Found {
-		return nil, end
+		return Holdings{}, end
 	}
-	c.grants.Set(hash, &grant{id: full, history: hist, revision: revision, roles: roles}, grantBytes+16*int64(len(roles)))
-	return roles, Found
+	c.grants.Set(hash, &grant{id: full, history: hist, revision: revision, held: held}, grantBytes+16*int64(len(held.Roles)))
+	return held, Found
 }
 
-func (c *Cache) loadGrant(ctx context.Context, id grantID) (loaded[policy.Grant], error) {
+func (c *Cache) loadGrant(ctx context.Context, id grantID) (loaded[Holdings], error) {
 	row, err := c.cfg.Store.Grant(ctx, id.tenant, id.index)
 	if err != nil {
-		return loaded[policy.Grant]{}, c.loadFailed("grant", err)
+		return loaded[Holdings]{}, c.loadFailed("grant", err)
 	}
-	return loaded[policy.Grant]{value: row.Grant, revision: row.Revision}, nil
+	return loaded[Holdings]{value: Holdings{row.Grant, row.KeyBackedUntil}, revision: row.Revision}, nil
 }
 
 // index gives a principal's index, from h where it is held.

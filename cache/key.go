@@ -17,8 +17,11 @@ type Key struct {
 
 	history  *history
 	revision int64
-	lastUse  atomic.Int64 // Mono of the last use that was noted
+	lastUse  lastUse
 }
+
+// lastUse is the Mono at which a key's use was last noted.
+type lastUse struct{ atomic.Int64 }
 
 // keyUseEvery is how often a key's use is noted, at most.
 const keyUseEvery = int64(time.Minute)
@@ -48,7 +51,7 @@ func (c *Cache) Key(s *Snapshot, digest store.Digest, now Instant) (*Key, policy
 		return nil, policy.ReasonBadKey, Absent
 	}
 	k := &Key{ClientKey: *row, history: hist, revision: revision}
-	k.lastUse.Store(now.Mono - keyUseEvery)
+	k.lastUse.never(now)
 	c.keys.Set(id, k, keyBytes)
 	return c.useKey(k, now)
 }
@@ -60,14 +63,22 @@ func (c *Cache) useKey(k *Key, now Instant) (*Key, policy.Reason, Lookup) {
 	case !k.Expires.IsZero() && now.Wall >= k.Expires.UnixNano():
 		return k, policy.ReasonExpired, Found
 	}
-	if last := k.lastUse.Load(); now.Mono-last >= keyUseEvery && k.lastUse.CompareAndSwap(last, now.Mono) {
+	c.noteUse(&k.lastUse, k.Digest, now)
+	return k, policy.ReasonOK, Found
+}
+
+// never makes the next use one to be noted.
+func (l *lastUse) never(now Instant) { l.Store(now.Mono - keyUseEvery) }
+
+// noteUse notes that the key with digest was used, unless it did so lately.
+func (c *Cache) noteUse(l *lastUse, digest store.Digest, now Instant) {
+	if last := l.Load(); now.Mono-last >= keyUseEvery && l.CompareAndSwap(last, now.Mono) {
 		select {
-		case c.uses <- store.KeyUse{Digest: k.Digest, At: time.Unix(0, now.Wall)}:
+		case c.uses <- store.KeyUse{Digest: digest, At: time.Unix(0, now.Wall)}:
 		default:
 			// Last-used times are for people; a full queue loses one.
 		}
 	}
-	return k, policy.ReasonOK, Found
 }
 
 func (c *Cache) loadKey(ctx context.Context, d store.Digest) (loaded[*store.ClientKey], error) {

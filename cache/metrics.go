@@ -11,6 +11,8 @@ type metrics struct {
 	reg                    prometheus.Registerer // nil: not exported
 	tokenHits, tokenMisses prometheus.Counter
 	keyHits, keyMisses     prometheus.Counter
+	userKeyHits            prometheus.Counter
+	userKeyMisses          prometheus.Counter
 	grantHits, grantMisses prometheus.Counter
 	loadErrors             *prometheus.CounterVec
 	feedErrors             prometheus.Counter
@@ -27,6 +29,7 @@ func newMetrics(reg prometheus.Registerer, c *Cache) *metrics {
 		reg:       reg,
 		tokenHits: lookups.WithLabelValues("token", "hit"), tokenMisses: lookups.WithLabelValues("token", "miss"),
 		keyHits: lookups.WithLabelValues("key", "hit"), keyMisses: lookups.WithLabelValues("key", "miss"),
+		userKeyHits: lookups.WithLabelValues("user_key", "hit"), userKeyMisses: lookups.WithLabelValues("user_key", "miss"),
 		grantHits: lookups.WithLabelValues("grant", "hit"), grantMisses: lookups.WithLabelValues("grant", "miss"),
 		loadErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "portcullis_cache_load_errors_total", Help: "Loads from the store that failed, by what was loaded.",
@@ -41,7 +44,7 @@ func newMetrics(reg prometheus.Registerer, c *Cache) *metrics {
 			Name: "portcullis_report_errors_total", Help: "Reports to the store that failed.",
 		}),
 	}
-	for _, kind := range []string{"key", "grant", "roles", "index", "panic"} {
+	for _, kind := range []string{"key", "user_key", "grant", "roles", "index", "panic"} {
 		m.loadErrors.WithLabelValues(kind)
 	}
 	gauge := func(name, help string, f func() float64) prometheus.Collector {
@@ -74,7 +77,7 @@ func newMetrics(reg prometheus.Registerer, c *Cache) *metrics {
 			}
 			return 0
 		}),
-		gauge("portcullis_client_key_fingerprints", "Live client keys known by fingerprint.", func() float64 {
+		gauge("portcullis_key_fingerprints", "Live client keys and user API keys known by fingerprint.", func() float64 {
 			if s := c.Snapshot(); s != nil {
 				return float64(s.keys.Len())
 			}

@@ -81,17 +81,21 @@ type pendingCheck struct {
 	reason policy.Reason
 }
 
-// question is what a check asks: a user by name, or a client by key.
+// question is what a check asks: a user by name or by API key, or a client by key.
 type question struct {
 	tenant     store.TenantID
 	user       string
 	key        *store.Digest
+	userKey    *store.Digest
 	permission string
 }
 
 func (q question) String() string {
 	if q.key != nil {
 		return fmt.Sprintf("key %x, %s", q.key[:1], q.permission)
+	}
+	if q.userKey != nil {
+		return fmt.Sprintf("user key %x, %s", q.userKey[:1], q.permission)
 	}
 	return fmt.Sprintf("user %s of %d, %s", q.user, q.tenant, q.permission)
 }
@@ -122,7 +126,7 @@ func (m *machine) start() {
 		},
 	}
 	cfg.Logger = discardLogger()
-	m.cache = newCache(cfg, chaosBytes[*Token]{newChaos[string, *Token](m.chaos, 1)}, newChaos[uint64, *Key](m.chaos, 2), newChaos[uint64, *grant](m.chaos, 3))
+	m.cache = newCache(cfg, chaosBytes[*Token]{newChaos[string, *Token](m.chaos, 1)}, newChaos[uint64, *Key](m.chaos, 2), newChaos[uint64, *UserKey](m.chaos, 4), newChaos[uint64, *grant](m.chaos, 3))
 	go m.cache.hear(context.Background())
 	synctest.Wait()
 }
@@ -149,20 +153,27 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 	digest := rapid.Custom(func(t *rapid.T) store.Digest {
 		return store.Digest{rapid.Byte().Draw(t, "key") % 3, 1}
 	})
+	userDigest := rapid.Custom(func(t *rapid.T) store.Digest {
+		return store.Digest{rapid.Byte().Draw(t, "user key") % 3, 2}
+	})
 	client := func(d store.Digest) string { return fmt.Sprintf("c%d", d[0]%2) }
 	check := func(t *rapid.T) question {
 		q := question{tenant: tenant.Draw(t, "tenant"), permission: perm.Draw(t, "permission")}
-		if rapid.IntRange(0, 2).Draw(t, "by key") == 0 {
+		switch rapid.IntRange(0, 4).Draw(t, "by key") {
+		case 0:
 			d := digest.Draw(t, "digest")
 			q.key = &d
-		} else {
+		case 1:
+			d := userDigest.Draw(t, "digest")
+			q.userKey = &d
+		default:
 			q.user = user.Draw(t, "user")
 		}
 		return q
 	}
 	write := func(t *rapid.T) {
 		te, ro := tenant.Draw(t, "tenant"), role.Draw(t, "role")
-		switch rapid.IntRange(0, 9).Draw(t, "write") {
+		switch rapid.IntRange(0, 13).Draw(t, "write") {
 		case 0:
 			m.world.deleteRole(te, ro)
 		case 1, 2:
@@ -182,6 +193,16 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 			m.world.revokeKeys(1, client(digest.Draw(t, "digest")))
 		case 9:
 			m.world.setMember(1, policy.KindClient, client(digest.Draw(t, "digest")), ro, rapid.Bool().Draw(t, "member"), 0, false)
+		case 10, 11:
+			var expires time.Time
+			if rapid.IntRange(0, 3).Draw(t, "expires") == 0 {
+				expires = time.Unix(0, m.cache.Now().Wall+int64(time.Minute))
+			}
+			m.world.newUserKey(te, user.Draw(t, "user"), userDigest.Draw(t, "digest"), expires)
+		case 12:
+			m.world.revokeUserKey(userDigest.Draw(t, "digest"))
+		case 13:
+			m.world.setStrict(te, rapid.Bool().Draw(t, "strict"))
 		}
 	}
 	return map[string]func(*rapid.T){
@@ -193,6 +214,7 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 				m.world.setPermission(te, "editor", "edit", true)
 				m.world.setMember(te, policy.KindUser, "ann", "editor", true, 0, false)
 			}
+			m.world.newUserKey(1, "ann", store.Digest{0, 2}, time.Time{})
 			m.world.newKey(1, client(store.Digest{0, 1}), store.Digest{0, 1})
 			m.world.setMember(1, policy.KindClient, client(store.Digest{0, 1}), "editor", true, 0, false)
 		},
@@ -365,11 +387,18 @@ func answer(c *Cache, s *Snapshot, q question, now Instant) (policy.Reason, Look
 		}
 		tenant, kind, id, holder = k.Tenant, policy.KindClient, k.Name, &k.Holder
 	}
+	if q.userKey != nil {
+		k, reason, end := c.UserKey(s, *q.userKey, now)
+		if end != Found || reason != policy.ReasonOK {
+			return reason, end
+		}
+		tenant, id, holder = k.Tenant, k.User, &k.Holder
+	}
 	t, ok := s.TenantByID(tenant)
 	if !ok {
 		return policy.ReasonWrongTenant, Absent
 	}
-	grant, end := c.Grant(s, t, kind, id, holder, now)
+	held, end := c.Grant(s, t, kind, id, holder, now)
 	if end != Found {
 		return end.Reason(policy.ReasonMissingPermission), end
 	}
@@ -377,7 +406,10 @@ func answer(c *Cache, s *Snapshot, q question, now Instant) (policy.Reason, Look
 	if end != Found {
 		return end.Reason(policy.ReasonMissingPermission), end
 	}
-	if roles.Allows(grant, now.Wall, q.permission) {
+	if !policy.KeyBacked(t.StrictUsers, kind, held.KeyBackedUntil, now.Wall) {
+		return policy.ReasonNotKeyBacked, Found
+	}
+	if roles.Allows(held.Roles, now.Wall, q.permission) {
 		return policy.ReasonOK, Found
 	}
 	return policy.ReasonMissingPermission, Found
@@ -417,8 +449,14 @@ func (m *machine) judge(p *pendingCheck) {
 }
 
 func (s *state) allows(q question, now int64) bool {
+	if q.userKey != nil {
+		k, ok := s.userKeys[*q.userKey]
+		return ok && k.Revoked.IsZero() && (k.Expires.IsZero() || now < k.Expires.UnixNano()) &&
+			s.holds(k.Tenant, policy.KindUser, k.User, q.permission, now)
+	}
 	if q.key == nil {
-		return s.holds(q.tenant, policy.KindUser, q.user, q.permission, now)
+		return (!s.strict[q.tenant] || now < s.backed(q.tenant, q.user)) &&
+			s.holds(q.tenant, policy.KindUser, q.user, q.permission, now)
 	}
 	k, ok := s.keys[*q.key]
 	return ok && k.Revoked.IsZero() && s.holds(k.Tenant, policy.KindClient, k.Name, q.permission, now)

@@ -8,9 +8,10 @@ import (
 
 // Tenant is a tenant that this sidecar serves. It is immutable.
 type Tenant struct {
-	ID       store.TenantID
-	Name     string
-	Admitted bool // false: it matches no rule
+	ID          store.TenantID
+	Name        string
+	Admitted    bool // false: it matches no rule
+	StrictUsers bool // its users need an active API key
 }
 
 // Snapshot is an immutable root: the compiled rules, the tenants and the role
@@ -21,7 +22,7 @@ type Snapshot struct {
 	Policy   *policy.Policy
 
 	hist   *history
-	keys   *identity.Fingerprints // of every live client key; one set a history
+	keys   *identity.Fingerprints // of every live client key and user API key; one set a history
 	byName shardMap[string, *Tenant]
 	byID   shardMap[store.TenantID, *Tenant]
 	roles  shardMap[store.TenantID, *policy.RoleTable] // loaded on first use
@@ -66,7 +67,7 @@ func (s *Snapshot) withTenants(tenants []store.Tenant, serves func(string) bool)
 		if !serves(t.Name) {
 			continue
 		}
-		entry := &Tenant{ID: t.ID, Name: t.Name, Admitted: t.Admitted}
+		entry := &Tenant{ID: t.ID, Name: t.Name, Admitted: t.Admitted, StrictUsers: t.StrictUsers}
 		names[t.Name] = entry
 		ids[t.ID] = entry
 	}

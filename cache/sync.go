@@ -196,7 +196,7 @@ func (c *Cache) loadAll(ctx context.Context, asked Instant) error {
 	c.swapMu.Unlock()
 	c.word.Store(&asked)
 	c.publish(base.Head.Number, true)
-	c.log.Info("loaded from the store", "revision", base.Head.Number, "tenants", fresh.Tenants(), "client_keys", keys.Len())
+	c.log.Info("loaded from the store", "revision", base.Head.Number, "tenants", fresh.Tenants(), "keys", keys.Len())
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,6 +36,8 @@ type state struct {
 	roles    map[policy.RoleID]roleState
 	members  map[memberID]int64 // to expiry
 	keys     map[store.Digest]store.ClientKey
+	userKeys map[store.Digest]store.UserKey
+	strict   map[store.TenantID]bool
 	changes  []store.Change
 }
 
@@ -60,6 +63,8 @@ func newWorld() *world {
 		roles:    map[policy.RoleID]roleState{},
 		members:  map[memberID]int64{},
 		keys:     map[store.Digest]store.ClientKey{},
+		userKeys: map[store.Digest]store.UserKey{},
+		strict:   map[store.TenantID]bool{},
 	}}
 	return w
 }
@@ -83,6 +88,8 @@ func (w *world) commit(change func(*state)) {
 		roles:    maps.Clone(old.roles),
 		members:  maps.Clone(old.members),
 		keys:     maps.Clone(old.keys),
+		userKeys: maps.Clone(old.userKeys),
+		strict:   maps.Clone(old.strict),
 	}
 	change(next)
 	for i := range next.changes {
@@ -103,6 +110,29 @@ func back(s *state, n int) *state {
 		s = s.before
 	}
 	return s
+}
+
+// tenants are the model's tenants as the state has them.
+func (s *state) tenants() []store.Tenant {
+	out := slices.Clone(modelTenants)
+	for i := range out {
+		out[i].StrictUsers = s.strict[out[i].ID]
+	}
+	return out
+}
+
+// backed is until when API keys back a user.
+func (s *state) backed(tenant store.TenantID, user string) (until int64) {
+	for _, k := range s.userKeys {
+		switch {
+		case k.Tenant != tenant || k.User != user || !k.Revoked.IsZero():
+		case k.Expires.IsZero():
+			until = store.BackedForever
+		default:
+			until = max(until, k.Expires.UnixNano())
+		}
+	}
+	return until
 }
 
 // holds reports what the state says of a principal and a permission.
@@ -203,6 +233,11 @@ func (w *world) Delta(_ context.Context, after store.Revision, held []store.Tena
 	if s == nil {
 		return store.Delta{}, store.ErrRevisionUnknown
 	}
+	for _, c := range d.Changes {
+		if c.Kind == store.ChangeTenant {
+			d.Tenants = head.tenants()
+		}
+	}
 	for _, t := range held {
 		for _, c := range d.Changes {
 			if c.Kind == store.ChangeRoles && c.Tenant == t {
@@ -226,7 +261,14 @@ func (w *world) Bootstrap(_ context.Context, yield func(store.Digest) error) (st
 			}
 		}
 	}
-	return store.Base{Head: s.revision, Tenants: modelTenants}, nil
+	for d, k := range s.userKeys {
+		if k.Revoked.IsZero() {
+			if err := yield(d); err != nil {
+				return store.Base{}, err
+			}
+		}
+	}
+	return store.Base{Head: s.revision, Tenants: s.tenants()}, nil
 }
 
 func (s *state) tenantRoles(t store.TenantID) store.TenantRoles {
@@ -265,6 +307,23 @@ func (w *world) Grant(_ context.Context, t store.TenantID, index store.Index) (s
 		if m.tenant == t && store.PlainIndex(t, m.kind, m.id) == index {
 			row.Grant = append(row.Grant, policy.Membership{Role: m.role, Expires: expires})
 		}
+	}
+	for _, k := range s.userKeys {
+		if k.Tenant == t && store.PlainIndex(t, policy.KindUser, k.User) == index {
+			row.KeyBackedUntil = s.backed(t, k.User)
+		}
+	}
+	return row, nil
+}
+
+func (w *world) UserKey(_ context.Context, d store.Digest) (store.UserKeyRow, error) {
+	s, err := w.read()
+	if err != nil {
+		return store.UserKeyRow{}, err
+	}
+	row := store.UserKeyRow{Revision: s.revision}
+	if k, ok := s.userKeys[d]; ok {
+		row.Key = &k
 	}
 	return row, nil
 }
@@ -389,5 +448,43 @@ func (w *world) revokeKeys(t store.TenantID, name string) {
 			}
 		}
 		s.changes = append(s.changes, store.Change{Kind: store.ChangeGrant, Tenant: t, Index: store.PlainIndex(t, policy.KindClient, name)})
+	})
+}
+
+func (w *world) newUserKey(t store.TenantID, user string, digest store.Digest, expires time.Time) {
+	w.commit(func(s *state) {
+		if _, ok := s.userKeys[digest]; ok {
+			return
+		}
+		s.userKeys[digest] = store.UserKey{Tenant: t, User: user, Digest: digest, Expires: expires}
+		s.userKeyChanged(digest, false)
+	})
+}
+
+func (w *world) revokeUserKey(digest store.Digest) {
+	w.commit(func(s *state) {
+		k, ok := s.userKeys[digest]
+		if !ok || !k.Revoked.IsZero() {
+			return
+		}
+		k.Revoked = time.Unix(1, 0)
+		s.userKeys[digest] = k
+		s.userKeyChanged(digest, true)
+	})
+}
+
+func (s *state) userKeyChanged(digest store.Digest, gone bool) {
+	k := s.userKeys[digest]
+	s.changes = append(s.changes, store.Change{Kind: store.ChangeKey, Tenant: k.Tenant, Digest: digest, Gone: gone},
+		store.Change{Kind: store.ChangeGrant, Tenant: k.Tenant, Index: store.PlainIndex(k.Tenant, policy.KindUser, k.User)})
+}
+
+func (w *world) setStrict(t store.TenantID, strict bool) {
+	w.commit(func(s *state) {
+		if s.strict[t] == strict {
+			return
+		}
+		s.strict[t] = strict
+		s.changes = append(s.changes, store.Change{Kind: store.ChangeTenant, Tenant: t})
 	})
 }

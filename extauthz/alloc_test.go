@@ -2,6 +2,8 @@ package extauthz
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 
 	"portcullis/internal/decisionlog"
@@ -18,6 +20,12 @@ func warmCases(g *gate) map[string]request {
 	return map[string]request{
 		"ok":                      typical(request{path: "/posts/17", headers: bearer(g.token("ann"))}),
 		"ok, client key":          typical(request{path: "/posts/17", headers: clientKey(g.keys["default/ci"])}),
+		"ok, user API key":        typical(request{path: "/posts/17", headers: apiKey(g.apiKey["default/ann"])}),
+		"ok, API key as Bearer":   typical(request{path: "/posts/17", headers: bearer(g.apiKey["default/ann"])}),
+		"ok, all three":           typical(request{path: "/posts/17", headers: with(with(bearer(g.token("ann")), "x-api-key", g.apiKey["default/ann"]), "x-client-key", g.keys["default/ci"])}),
+		"bad_key, user API key":   typical(request{path: "/posts/17", headers: apiKey("rak_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg")}),
+		"ok, strict tenant":       typical(request{path: "/partner/x", headers: bearer(g.token("globex/gil"))}),
+		"not_key_backed":          typical(request{path: "/partner/x", headers: bearer(g.token("globex/gus"))}),
 		"ok, anonymous":           typical(request{path: "/healthz"}),
 		"ok, authenticated":       typical(request{path: "/me", headers: bearer(g.token("bob"))}),
 		"missing_permission":      typical(request{path: "/posts/17", method: "PUT", headers: bearer(g.token("bob"))}),
@@ -54,6 +62,7 @@ func TestWarmChecksAllocateNothing(t *testing.T) {
 		t.Log("the race detector allocates; the verdicts alone are checked")
 	}
 	g := newGate(t, nil)
+	g.strict("globex", true)
 	for name, r := range warmCases(g) {
 		req := marshal(t, r.message())
 		for range 50 {
@@ -142,6 +151,18 @@ func TestDecisionsAreLogged(t *testing.T) {
 	if rec.Proof != decisionlog.ProofClientKey || rec.Principal.Kind != policy.KindClient || rec.TokenID != "" {
 		t.Errorf("%+v", rec)
 	}
+	rec = one(request{path: "/posts/1", headers: apiKey(g.apiKey["default/ann"])})
+	if rec.Principal != ann || rec.Proof != decisionlog.ProofAPIKey || len(rec.APIKeyID) != 36 || rec.TokenID != "" || rec.KeyName != "" || len(rec.Roles) != 2 {
+		t.Errorf("%+v", rec)
+	}
+	if text := fmt.Sprintf("%+v", rec); strings.Contains(text, g.apiKey["default/ann"][4:12]) {
+		t.Errorf("the record holds a part of the secret: %s", text)
+	}
+	id := rec.APIKeyID
+	rec = one(request{path: "/posts/1", headers: with(bearer(g.token("ann")), "x-api-key", g.apiKey["default/ann"])})
+	if rec.Principal != ann || rec.Proof != decisionlog.ProofJWT || rec.APIKeyID != id || rec.TokenID == "" {
+		t.Errorf("%+v", rec)
+	}
 	rec = one(request{path: "/posts/1"})
 	if rec.Effect != policy.Deny || rec.Reason != policy.ReasonMissingCredential || rec.Proof != decisionlog.ProofNone || rec.Principal != (policy.Principal{}) || len(rec.Roles) != 0 {
 		t.Errorf("%+v", rec)
@@ -150,6 +171,7 @@ func TestDecisionsAreLogged(t *testing.T) {
 
 func BenchmarkCheck(b *testing.B) {
 	g := newGate(b, nil)
+	g.strict("globex", true)
 	for name, r := range warmCases(g) {
 		b.Run(name, func(b *testing.B) {
 			req := marshal(b, r.message())

@@ -30,6 +30,7 @@ type check struct {
 	named    *policy.Rule // the rule of the metrics and the log; nil where there is none
 	token    *cache.Token
 	key      *cache.Key
+	userKey  *cache.UserKey
 	input    policy.Input
 	roles    []string
 	log      decisionlog.Record
@@ -241,7 +242,7 @@ func forwards(d policy.Demand) bool {
 // authenticate proves who is calling. A token is proved without the store, so a
 // bad one is a denial even where the gate is out of touch.
 func (c *Core) authenticate(k *check) (policy.Reason, bool) {
-	k.token, k.key = nil, nil
+	k.token, k.key, k.userKey = nil, nil, nil
 	r := &k.received
 	cred := identity.ReadCredentials(r.authorization, r.clientKey, r.apiKey)
 	if cred.Reason != policy.ReasonOK {
@@ -268,6 +269,13 @@ func (c *Core) authenticate(k *check) (policy.Reason, bool) {
 		}
 		k.key = key
 	}
+	if cred.Present&identity.PresentAPIKey != 0 {
+		key, reason, end := c.cache.UserKey(k.snapshot, identity.UserKeyDigest(cred.APIKey), k.now)
+		if reason != policy.ReasonOK || end != cache.Found {
+			return refused(reason), end == cache.Retake
+		}
+		k.userKey = key
+	}
 	return k.unify(), false
 }
 
@@ -279,25 +287,47 @@ func refused(reason policy.Reason) policy.Reason {
 	return reason
 }
 
-// unify makes one principal of the credentials. The token's user is the principal;
-// a client key beside it must be of the same tenant.
+// unify makes one principal of the credentials: the token's, else the API key's
+// user, else the client. An API key beside a token must be the same user's of the
+// same tenant; a client key beside either must be of the same tenant.
 func (k *check) unify() policy.Reason {
-	if k.key == nil {
-		k.answer.principal = k.token.Principal
-		return policy.ReasonOK
+	var p policy.Principal // the zero Principal: none is proved yet
+	if k.token != nil {
+		p = k.token.Principal
 	}
-	tenant, served := k.snapshot.TenantByID(k.key.Tenant)
-	switch {
-	case k.token == nil && !served:
-		return policy.ReasonWrongTenant
-	case k.token == nil:
-		k.answer.principal = policy.Principal{Tenant: tenant.Name, Kind: policy.KindClient, ID: k.key.Name}
-	case !served || tenant.Name != k.token.Principal.Tenant:
-		return policy.ReasonConflictingCredentials
-	default:
-		k.answer.principal = k.token.Principal
+	if k.userKey != nil {
+		tenant, served := k.snapshot.TenantByID(k.userKey.Tenant)
+		if !served {
+			return k.unserved(p)
+		}
+		user := policy.Principal{Tenant: tenant.Name, Kind: policy.KindUser, ID: k.userKey.User}
+		if k.token != nil && p != user {
+			return policy.ReasonConflictingCredentials
+		}
+		p = user
 	}
+	if k.key != nil {
+		tenant, served := k.snapshot.TenantByID(k.key.Tenant)
+		switch {
+		case !served:
+			return k.unserved(p)
+		case p == policy.Principal{}:
+			p = policy.Principal{Tenant: tenant.Name, Kind: policy.KindClient, ID: k.key.Name}
+		case tenant.Name != p.Tenant:
+			return policy.ReasonConflictingCredentials
+		}
+	}
+	k.answer.principal = p
 	return policy.ReasonOK
+}
+
+// unserved is the reason for a key of a tenant that is not served here: whatever
+// was proved beside it is of another one.
+func (k *check) unserved(proved policy.Principal) policy.Reason {
+	if proved == (policy.Principal{}) {
+		return policy.ReasonWrongTenant
+	}
+	return policy.ReasonConflictingCredentials
 }
 
 // authorize decides what the caller may do, and collects the roles to assert.
@@ -309,13 +339,16 @@ func (c *Core) authorize(k *check) (policy.Reason, bool) {
 	if !served || !tenant.Admitted {
 		return policy.Decide(in), false
 	}
-	in.TenantAdmitted = true
-	// Without roles only a missing permission can still turn into an allow. The rest
-	// is denied here, before the store is asked for anything.
-	if reason := policy.Decide(in); reason != policy.ReasonOK && reason != policy.ReasonMissingPermission {
+	in.TenantAdmitted, in.StrictUsers = true, tenant.StrictUsers
+	// Without what the store knows of the caller, only a missing permission or a
+	// missing API key can still turn into an allow. The rest is denied here, before
+	// the store is asked for anything.
+	switch reason := policy.Decide(in); reason {
+	case policy.ReasonOK, policy.ReasonMissingPermission, policy.ReasonNotKeyBacked:
+	default:
 		return reason, false
 	}
-	needed := k.demand.NeedsGrant()
+	needed := in.NeedsGrant()
 	end := c.loadGrant(k, tenant)
 	if end == cache.Retake && (needed || !k.last) {
 		return policy.ReasonStoreUnavailable, true
@@ -341,13 +374,17 @@ func (c *Core) loadGrant(k *check, tenant *cache.Tenant) cache.Lookup {
 		return end
 	}
 	var holder *cache.Holder
-	if k.token != nil {
+	switch {
+	case k.token != nil:
 		holder = &k.token.Holder
-	} else {
+	case k.userKey != nil:
+		holder = &k.userKey.Holder
+	default:
 		holder = &k.key.Holder
 	}
 	p := &k.answer.principal
-	k.input.Grant, end = c.cache.Grant(k.snapshot, tenant, p.Kind, p.ID, holder, k.now)
+	held, end := c.cache.Grant(k.snapshot, tenant, p.Kind, p.ID, holder, k.now)
+	k.input.Grant, k.input.KeyBackedUntil = held.Roles, held.KeyBackedUntil
 	return end
 }
 
@@ -383,6 +420,9 @@ func (k *check) record(elapsed int64) *decisionlog.Record {
 	}
 	if k.key != nil {
 		k.log.Proof, k.log.KeyName = decisionlog.ProofClientKey, k.key.Name
+	}
+	if k.userKey != nil {
+		k.log.Proof, k.log.APIKeyID = decisionlog.ProofAPIKey, k.userKey.ID
 	}
 	if k.token != nil {
 		k.log.Proof = decisionlog.ProofJWT

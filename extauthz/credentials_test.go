@@ -34,6 +34,8 @@ func TestCredentials(t *testing.T) {
 	key, other, foreign := g.keys["default/ci"], g.keys["default/idle"], g.keys["globex/ci"]
 	ann := "Bearer " + g.token("ann")
 	old := g.tokenOf(policy.Principal{Tenant: "default", Kind: policy.KindUser, ID: "ann"}, time.Second)
+	annsKey := g.apiKey["default/ann"]
+	asClient := "Bearer " + g.tokenOf(policy.Principal{Tenant: "default", Kind: policy.KindClient, ID: "ci"}, time.Hour)
 	workload := g.tokenOf(policy.Principal{Tenant: "default", Kind: policy.KindWorkload, ID: "ann"}, time.Hour)
 	for _, c := range []struct {
 		want    string
@@ -67,6 +69,32 @@ func TestCredentials(t *testing.T) {
 		{"invalid_token", map[string]string{"authorization": ""}},
 		{"invalid_token", map[string]string{"authorization": "Bearer a.b.c", "x-client-key": key}},
 		{"invalid_token", map[string]string{"authorization": "Bearer " + workload}},
+		{"ok", map[string]string{"x-api-key": annsKey}},
+		{"ok", map[string]string{"X-API-Key": annsKey}},
+		{"ok", map[string]string{"authorization": "Bearer " + annsKey}},
+		{"ok", map[string]string{"authorization": "bearer " + annsKey}},
+		{"ok", map[string]string{"authorization": ann, "x-api-key": annsKey}},
+		{"ok", map[string]string{"x-client-key": key, "x-api-key": annsKey}},
+		{"ok", map[string]string{"x-client-key": other, "authorization": "Bearer " + annsKey}},
+		{"ok", map[string]string{"authorization": ann, "x-client-key": key, "x-api-key": annsKey}},
+		{"missing_permission", map[string]string{"x-api-key": g.apiKey["default/ci"]}}, // a user called like a client
+		{"wrong_tenant", map[string]string{"x-api-key": g.apiKey["globex/gil"]}},
+		{"wrong_tenant", map[string]string{"x-api-key": g.apiKey["t-new/ned"]}},
+		{"conflicting_credentials", map[string]string{"authorization": ann, "x-api-key": g.apiKey["default/bob"]}},
+		{"conflicting_credentials", map[string]string{"authorization": ann, "x-api-key": g.apiKey["globex/ann"]}},
+		{"conflicting_credentials", map[string]string{"authorization": asClient, "x-api-key": g.apiKey["default/ci"]}},
+		{"conflicting_credentials", map[string]string{"x-client-key": foreign, "x-api-key": annsKey}},
+		{"conflicting_credentials", map[string]string{"authorization": ann, "x-client-key": foreign, "x-api-key": annsKey}},
+		{"conflicting_credentials", map[string]string{"authorization": "Bearer " + annsKey, "x-api-key": annsKey}},
+		{"conflicting_credentials", map[string]string{"x-api-key": annsKey + "," + annsKey}},
+		{"conflicting_credentials", map[string]string{"x-api-key": annsKey, "X-Api-Key": annsKey}},
+		{"invalid_token", map[string]string{"authorization": "Bearer a.b.c", "x-api-key": annsKey}},
+		{"invalid_token", map[string]string{"authorization": "Basic " + annsKey}},
+		{"bad_key", map[string]string{"authorization": ann, "x-api-key": "rak_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg"}},
+		{"bad_key", map[string]string{"x-api-key": annsKey + " "}},
+		{"bad_key", map[string]string{"x-api-key": annsKey, "x-client-key": "12345678-1234-4123-8123-123456789abc"}},
+		{"bad_key", map[string]string{"x-client-key": annsKey}},
+		{"bad_key", map[string]string{"x-api-key": key}},
 		{"missing_credential", map[string]string{"cookie": "authorization=" + ann}},
 		{"missing_credential", map[string]string{"x_client_key": key}},
 		{"missing_credential", map[string]string{"x-forwarded-client-cert": "URI=spiffe://example.org/a"}},

@@ -101,6 +101,14 @@ func (s *awayStore) Key(ctx context.Context, d store.Digest) (store.KeyRow, erro
 	return s.Store.Key(ctx, d)
 }
 
+func (s *awayStore) UserKey(ctx context.Context, d store.Digest) (store.UserKeyRow, error) {
+	s.loads.Add(1)
+	if err := s.gone(ctx); err != nil {
+		return store.UserKeyRow{}, err
+	}
+	return s.Store.UserKey(ctx, d)
+}
+
 func (s *awayStore) Delta(ctx context.Context, after store.Revision, held []store.TenantID) (store.Delta, error) {
 	if err := s.gone(ctx); err != nil || s.mute.Load() {
 		return store.Delta{}, errors.Join(err, errAway)
@@ -129,6 +137,7 @@ type gate struct {
 	reg    *prometheus.Registry
 	issuer *identity.Issuer
 	keys   map[string]string // client keys by "tenant/name"
+	apiKey map[string]string // user API keys by "tenant/user"
 }
 
 // newGate makes a gate whose tenant default knows ann (editor), bob (viewer) and
@@ -159,7 +168,7 @@ func bareGate(tb testing.TB, change func(*Config), tune func(*cache.Config)) *ga
 	tb.Helper()
 	ctx := context.Background()
 	s, err := sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(tb.TempDir(), "auth.sqlite3")})
-	g := &gate{TB: tb, store: &awayStore{Store: s}, clock: &testClock{}, reg: prometheus.NewRegistry(), keys: map[string]string{}}
+	g := &gate{TB: tb, store: &awayStore{Store: s}, clock: &testClock{}, reg: prometheus.NewRegistry(), keys: map[string]string{}, apiKey: map[string]string{}}
 	g.must(err)
 	tb.Cleanup(func() { g.must(s.Close()) })
 	g.populate(ctx)
@@ -191,9 +200,9 @@ func (g *gate) populate(ctx context.Context) {
 	by := store.Actor{Name: "test"}
 	def, err := g.store.TenantByName(ctx, store.DefaultTenant)
 	g.must(err)
-	globex, _, err := g.store.CreateTenant(ctx, by, "globex", true)
+	globex, _, err := g.store.CreateTenant(ctx, by, store.NewTenant{Name: "globex", Admitted: true})
 	g.must(err)
-	fresh, _, err := g.store.CreateTenant(ctx, by, "t-new", false)
+	fresh, _, err := g.store.CreateTenant(ctx, by, store.NewTenant{Name: "t-new"})
 	g.must(err)
 	for _, grant := range []struct {
 		tenant     store.TenantID
@@ -227,6 +236,31 @@ func (g *gate) populate(ctx context.Context) {
 			Prefix: string(text[:8]), Scopes: store.DefaultScopes()})
 		g.must(err)
 		g.keys[k.tenant.Name+"/"+k.name] = string(text[:])
+	}
+	for _, k := range []struct {
+		tenant store.Tenant
+		user   string
+	}{{def, "ann"}, {def, "bob"}, {def, "ci"}, {globex, "ann"}, {globex, "gil"}, {fresh, "ned"}} {
+		g.apiKey[k.tenant.Name+"/"+k.user], _ = g.newAPIKey(k.tenant.ID, k.user, time.Time{})
+	}
+}
+
+// newAPIKey makes a user API key; zero expires is never.
+func (g *gate) newAPIKey(tenant store.TenantID, user string, expires time.Time) (text string, made store.UserKey) {
+	g.Helper()
+	key := identity.NewUserKey()
+	made, r, err := g.store.CreateUserKey(context.Background(), store.Actor{Name: "test"}, store.NewUserKey{
+		Tenant: tenant, User: user, Digest: identity.UserKeyDigest(key[:]), Prefix: string(key[:identity.UserKeyShown]), Expires: expires})
+	g.must(err)
+	g.applied(r)
+	return string(key[:]), made
+}
+
+// applied waits until the running gate has applied a write.
+func (g *gate) applied(r store.Result) {
+	g.Helper()
+	if g.cache != nil {
+		g.await(func() bool { return g.cache.Applied() >= r.Revision.Number })
 	}
 }
 

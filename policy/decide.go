@@ -33,13 +33,16 @@ type Input struct {
 	TenantAdmitted bool       // an operator has admitted the principal's tenant
 	Roles          *RoleTable // of the principal's tenant
 	Grant          Grant      // the roles of the principal
-	Now            int64      // Unix nanoseconds, for memberships that expire
+	StrictUsers    bool       // the tenant's users need an active API key
+	KeyBackedUntil int64      // when the last of the principal's API keys expires: Unix nanoseconds, 0 where it has none
+	Now            int64      // Unix nanoseconds, for what expires
 }
 
 // Decide says whether a request is allowed, and why not. It is total and pure
 // and allocates nothing. The reasons are ReasonOK, ReasonNoRule for an empty
-// demand, ReasonMissingCredential for nobody, ReasonWrongTenant and
-// ReasonMissingPermission, in this order where several hold.
+// demand, ReasonMissingCredential for nobody, ReasonWrongTenant,
+// ReasonNotKeyBacked and ReasonMissingPermission, in this order where several
+// hold.
 //
 // A bare permission holds for the tenants of the path rule where that rule asks
 // for a caller, and for the tenant "default" alone otherwise: each tenant makes
@@ -57,12 +60,20 @@ func Decide(in *Input) Reason {
 		return ReasonMissingCredential
 	case !in.TenantAdmitted || !d.admitsTenant(in.Principal.Tenant):
 		return ReasonWrongTenant
+	case !KeyBacked(in.StrictUsers, in.Principal.Kind, in.KeyBackedUntil, in.Now):
+		return ReasonNotKeyBacked
 	case !in.allows(d.Path) || !in.allows(d.Named):
 		return ReasonMissingPermission
 	case d.HasPermission && !in.holds(d.Permission):
 		return ReasonMissingPermission
 	}
 	return ReasonOK
+}
+
+// NeedsGrant reports whether what the store knows of the principal is needed to
+// decide: its roles, or in a strict tenant a user's API keys.
+func (in *Input) NeedsGrant() bool {
+	return in.Demand.NeedsGrant() || in.StrictUsers && in.Principal.Kind == KindUser
 }
 
 func (d *Demand) admitsTenant(tenant string) bool {

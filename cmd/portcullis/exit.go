@@ -66,7 +66,8 @@ func judge(err error) (exitCode, string) {
 	case errors.As(err, &f):
 		return f.code, f.Error()
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrExists),
-		errors.Is(err, store.ErrRevoked), errors.Is(err, store.ErrCycle):
+		errors.Is(err, store.ErrRevoked), errors.Is(err, store.ErrCycle),
+		errors.Is(err, store.ErrKeyCap), errors.Is(err, store.ErrNotKeyBacked):
 		return exitNo, err.Error()
 	case errors.Is(err, store.ErrSchema):
 		return exitUsage, err.Error()

@@ -25,7 +25,8 @@ before the old one is revoked.`,
 
 const keyNewLong = `Makes a client key and prints its secret, alone, on standard output. It is shown
 this once: the store keeps a digest. What else there is to say goes to standard
-error. A tenant that is not there is made, admitted.
+error. A tenant that is not there is made, admitted, with strict users if
+AUTH_STRICT_USERS_DEFAULT says so.
 
 Scopes, of the admin API:
   check     permission checks
@@ -87,7 +88,7 @@ func newKeyNewCommand(p *process) *cobra.Command {
 	c.Flags().Var(&expires, "expires", "for how long it opens anything, such as 90d (default: until it is revoked)")
 	waitFlag(c, &wait)
 	addJSONFlag(c, &asJSON)
-	p.addSettings(c, storeSettings)
+	p.addSettings(c, makeSettings)
 	return c
 }
 
@@ -135,7 +136,7 @@ func (d desk) ensureTenant(ctx context.Context, name string) (_ store.Tenant, ma
 	if !errors.Is(err, store.ErrNotFound) {
 		return t, false, err
 	}
-	t, _, err = d.CreateTenant(ctx, d.by, name, true)
+	t, _, err = d.CreateTenant(ctx, d.by, store.NewTenant{Name: name, Admitted: true, StrictUsers: d.strictUsers})
 	if errors.Is(err, store.ErrExists) { // made by another process in between
 		t, err = d.TenantByName(ctx, name)
 		return t, false, err
@@ -156,7 +157,11 @@ func printNewKey(p *process, t store.Tenant, made bool, key store.ClientKey, sec
 		return printJSON(p.stdout, newKeyJSON{secret, t.Name, made, r.Revision.Number, describeKey(key, time.Now())})
 	}
 	if made {
-		fmt.Fprintf(p.stderr, "tenant %q was not there: made, and admitted\n", t.Name)
+		strict := ""
+		if t.StrictUsers {
+			strict = ", with strict users"
+		}
+		fmt.Fprintf(p.stderr, "tenant %q was not there: made, and admitted%s\n", t.Name, strict)
 	}
 	fmt.Fprintf(p.stderr, "key %q of tenant %q: scopes %s, expires %s (revision %d); the secret is shown this once:\n",
 		key.Name, t.Name, joinScopes(key.Scopes), showTime(key.Expires, "never"), r.Revision.Number)

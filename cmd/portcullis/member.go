@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -59,7 +60,11 @@ func newMemberAddCommand(p *process) *cobra.Command {
 			return w.run(p, cmd, fmt.Sprintf("%s holds role %q%s", w.who(), w.role, until),
 				fmt.Sprintf("%s held role %q already", w.who(), w.role),
 				func(ctx context.Context, d desk, t store.TenantID) (store.Result, error) {
-					return d.AddMember(ctx, d.by, t, policy.Kind(w.kind), w.id, w.role, end)
+					r, err := d.AddMember(ctx, d.by, t, policy.Kind(w.kind), w.id, w.role, end)
+					if errors.Is(err, store.ErrNotKeyBacked) {
+						return r, refusedf("--id: tenant %q has strict users and %q has no active API key: make one first (`portcullis user-key new --tenant %[1]s --user %[2]s`)", w.tenant, w.id)
+					}
+					return r, err
 				})
 		},
 	}

@@ -15,7 +15,8 @@ import (
 // serves from it.
 type desk struct {
 	store.Store
-	by store.Actor
+	by          store.Actor
+	strictUsers bool // of the tenants that the command makes
 }
 
 // withStore opens the store that the settings name, gives it to work, and closes
@@ -35,7 +36,7 @@ func withStore(p *process, cmd *cobra.Command, work func(ctx context.Context, d 
 			err = unavailablef("close the store: %w", closing)
 		}
 	}()
-	return work(ctx, desk{Store: s, by: store.Actor{Name: "cli"}})
+	return work(ctx, desk{Store: s, by: store.Actor{Name: "cli"}, strictUsers: cfg.StrictUsersDefault})
 }
 
 // tenant finds a tenant by name.

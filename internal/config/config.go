@@ -62,6 +62,9 @@ type Config struct {
 	// JWTAccessTokenLifetime is how long an own token lives by default.
 	JWTAccessTokenLifetime time.Duration
 
+	// StrictUsersDefault says whether the users of new tenants need an API key.
+	StrictUsersDefault bool
+
 	// AuditChecks adds the admin API's permission checks to its audit.
 	AuditChecks bool
 

@@ -213,7 +213,6 @@ func TestUnsupportedSettingsAreNotIgnored(t *testing.T) {
 		"AUTH_ENCRYPTION_KEY":                "x",
 		"AUTH_ENCRYPTION_KEY_FILE":           "/run/secrets/x",
 		"AUTH_OPEN_TENANCY":                  "yes",
-		"AUTH_STRICT_USERS_DEFAULT":          "1",
 		"AUTH_STRICT_INPUT":                  "true",
 		"AUTH_ALLOW_CORS":                    "true",
 		"AUTH_CORS_ORIGINS":                  "https://app.example.com",

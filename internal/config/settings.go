@@ -131,6 +131,9 @@ func Table() []Setting {
 				return err
 			}},
 
+		{Name: "AUTH_STRICT_USERS_DEFAULT", Default: "false", Want: wantBool, Bool: true,
+			Usage: "users of new tenants need an API key, at the gate and in permission checks; existing tenants keep what they have",
+			parse: func(c *Config, v string) error { return parseBool(&c.StrictUsersDefault, v) }},
 		{Name: "AUTH_AUDIT_CHECKS", Default: "false", Want: wantBool, Bool: true,
 			Usage: "audit the admin API's permission checks too",
 			parse: func(c *Config, v string) error { return parseBool(&c.AuditChecks, v) }},
@@ -177,7 +180,6 @@ var unsupported = []struct{ name, also string }{
 	{"AUTH_ENCRYPTION_KEY", ""},
 	{"AUTH_ENCRYPTION_KEY_FILE", ""},
 	{"AUTH_OPEN_TENANCY", "false"},
-	{"AUTH_STRICT_USERS_DEFAULT", "false"},
 	{"AUTH_STRICT_INPUT", "false"},
 	{"AUTH_ALLOW_CORS", "false"},
 	{"AUTH_CORS_ORIGINS", ""},

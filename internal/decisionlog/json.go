@@ -84,6 +84,7 @@ func (e *encoder) proof(rec *Record) {
 	e.string("kid", rec.KeyID, maxText)
 	e.string("jti", rec.TokenID, maxText)
 	e.string("key_name", rec.KeyName, maxText)
+	e.string("key_id", rec.APIKeyID, maxText)
 	e.buf = append(e.buf, '}')
 }
 

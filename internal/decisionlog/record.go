@@ -14,15 +14,18 @@ const (
 	ProofNone      Proof = iota // nobody: an anonymous rule, or no usable credential
 	ProofJWT                    // a token; see Record.Issuer, KeyID and TokenID
 	ProofClientKey              // a client key; its name is the principal's id, or Record.KeyName
+	ProofAPIKey                 // a user API key; see Record.APIKeyID
 )
 
-// String returns "none", "jwt" or "client_key".
+// String returns "none", "jwt", "client_key" or "api_key".
 func (p Proof) String() string {
 	switch p {
 	case ProofJWT:
 		return "jwt"
 	case ProofClientKey:
 		return "client_key"
+	case ProofAPIKey:
+		return "api_key"
 	}
 	return "none"
 }
@@ -40,7 +43,8 @@ type Record struct {
 	Issuer    string // of a JWT: its `iss`,
 	KeyID     string // its `kid`,
 	TokenID   string // and its `jti`
-	KeyName   string // of a client key that came beside a JWT, or alone
+	KeyName   string // of a client key that came beside another credential, or alone
+	APIKeyID  string // names a user API key that came beside a JWT, or alone; it opens nothing
 	Roles     []string
 
 	Rule         string // "" where none matched

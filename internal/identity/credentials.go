@@ -40,9 +40,6 @@ type Credentials struct {
 	Reason policy.Reason
 }
 
-// apiKeyPrefix begins every user API key.
-const apiKeyPrefix = "rak_"
-
 // ReadCredentials sorts the values of `authorization`, `x-client-key` and
 // `x-api-key` into credentials, and refuses what has no single meaning. It
 // verifies nothing and allocates nothing.
@@ -57,7 +54,7 @@ func ReadCredentials(authorization, clientKey, apiKey HeaderValue) Credentials {
 	if authorization.Count > 0 {
 		token, ok := bearerToken(authorization.Value)
 		switch {
-		case ok && bytes.HasPrefix(token, []byte(apiKeyPrefix)):
+		case ok && bytes.HasPrefix(token, []byte(userKeyPrefix)):
 			c.Present |= PresentAPIKey
 			c.APIKey = token
 		default:
@@ -89,8 +86,7 @@ func ReadCredentials(authorization, clientKey, apiKey HeaderValue) Credentials {
 		c.Reason = bearer
 	case !keyOK:
 		c.Reason = policy.ReasonBadKey
-	case c.Present&PresentAPIKey != 0:
-		// No user API key exists in this version, so each of them is unknown.
+	case c.Present&PresentAPIKey != 0 && !IsUserKey(c.APIKey):
 		c.Reason = policy.ReasonBadKey
 	default:
 		c.Reason = policy.ReasonOK

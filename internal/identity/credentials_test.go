@@ -62,11 +62,17 @@ func TestCredentials(t *testing.T) {
 		"a client key of version 1":      {none, header("6f9619ff-8b86-1011-b42d-00c04fc964ff"), none, PresentClientKey, badKey},
 		"a good token beside a junk key": {header("Bearer a.b.c"), header("x"), none, PresentBearer | PresentClientKey, badKey},
 		"a bad token beside a junk key":  {header("Basic x"), header("x"), none, PresentBearer | PresentClientKey, invalid},
-		"a user key":                     {none, none, header(aUserKy), PresentAPIKey, badKey},
-		"a user key as Bearer":           {header("Bearer " + aUserKy), none, none, PresentAPIKey, badKey},
+		"a user key":                     {none, none, header(aUserKy), PresentAPIKey, ok},
+		"a user key as Bearer":           {header("Bearer " + aUserKy), none, none, PresentAPIKey, ok},
 		"a user key of nothing":          {none, none, header(""), PresentAPIKey, badKey},
-		"a user key beside a token":      {header("Bearer a.b.c"), none, header(aUserKy), PresentBearer | PresentAPIKey, badKey},
-		"a user key beside a client key": {none, header(aKey), header(aUserKy), PresentClientKey | PresentAPIKey, badKey},
+		"a user key beside a token":      {header("Bearer a.b.c"), none, header(aUserKy), PresentBearer | PresentAPIKey, ok},
+		"a user key beside a client key": {none, header(aKey), header(aUserKy), PresentClientKey | PresentAPIKey, ok},
+		"all three":                      {header("Bearer a.b.c"), header(aKey), header(aUserKy), PresentBearer | PresentClientKey | PresentAPIKey, ok},
+		"a user key cut short":           {none, none, header(aUserKy[:46]), PresentAPIKey, badKey},
+		"a user key cut short as Bearer": {header("Bearer rak_"), none, none, PresentAPIKey, badKey},
+		"a user key that is a JWT":       {none, none, header("a.b.c"), PresentAPIKey, badKey},
+		"a user key in capitals":         {none, none, header(strings.ToUpper(aUserKy)), PresentAPIKey, badKey},
+		"a token beside a junk user key": {header("Bearer a.b.c"), none, header("x"), PresentBearer | PresentAPIKey, badKey},
 
 		"two Authorizations":             {header("Bearer a.b.c", "Bearer d.e.f"), none, none, PresentBearer, conflicting},
 		"two equal Authorizations":       {header("Bearer a.b.c", "Bearer a.b.c"), none, none, PresentBearer, conflicting},
@@ -94,7 +100,10 @@ func TestCredentials(t *testing.T) {
 		if try.clientKey.Count > 0 && (string(got.ClientKey) != string(try.clientKey.Value) || string(got.Key[:]) != aKey) {
 			t.Errorf("%s: the key is %q, %q", name, got.ClientKey, got.Key)
 		}
-		if try.authorization.Count > 0 && string(got.Bearer) != string(try.authorization.Value[len("Bearer "):]) {
+		if got.Present&PresentAPIKey != 0 && string(got.APIKey) != aUserKy {
+			t.Errorf("%s: the user key is %q", name, got.APIKey)
+		}
+		if got.Present&PresentBearer != 0 && string(got.Bearer) != string(try.authorization.Value[len("Bearer "):]) {
 			t.Errorf("%s: the token is %q", name, got.Bearer)
 		}
 	}
@@ -117,9 +126,9 @@ func TestWhatIsLeftToTheVerifier(t *testing.T) {
 }
 
 func TestReadingCredentialsAllocatesNothing(t *testing.T) {
-	authorization, clientKey := header("Bearer a.b.c"), header(aKey)
+	authorization, clientKey, userKey := header("Bearer a.b.c"), header(aKey), header(aUserKy)
 	if n := testing.AllocsPerRun(100, func() {
-		if c := ReadCredentials(authorization, clientKey, HeaderValue{}); c.Reason != policy.ReasonOK {
+		if c := ReadCredentials(authorization, clientKey, userKey); c.Reason != policy.ReasonOK {
 			t.Error(c.Reason)
 		}
 	}); n > 0 {
@@ -144,10 +153,13 @@ func FuzzCredentials(f *testing.F) {
 		if got.Reason != policy.ReasonOK {
 			return
 		}
-		if an > 1 || cn > 1 || un > 0 || strings.ContainsAny(string(got.Bearer)+string(got.ClientKey), ", ") {
+		if an > 1 || cn > 1 || un > 1 || strings.ContainsAny(string(got.Bearer)+string(got.ClientKey), ", ") {
 			t.Errorf("usable: %+v", got)
 		}
-		if (an == 1) != (len(got.Bearer) > 0) || (cn == 1) != (len(got.ClientKey) > 0) || strings.HasPrefix(string(got.Bearer), "rak_") {
+		if (an+un > 0) != (len(got.Bearer)+len(got.APIKey) > 0) || len(got.APIKey) > 0 && !IsUserKey(got.APIKey) {
+			t.Errorf("usable: %+v", got)
+		}
+		if (cn == 1) != (len(got.ClientKey) > 0) || strings.HasPrefix(string(got.Bearer), "rak_") {
 			t.Errorf("usable: %+v", got)
 		}
 	})

@@ -33,19 +33,20 @@ func (c *ChangeSet) add(row Change) {
 	}
 }
 
-// Tenant records that the tenant was made, renamed or admitted.
+// Tenant records that the tenant was made, renamed or admitted, or that its
+// settings changed.
 func (c *ChangeSet) Tenant(tenant TenantID) { c.add(Change{Kind: ChangeTenant, Tenant: tenant}) }
 
 // Roles records that the tenant's role table changed.
 func (c *ChangeSet) Roles(tenant TenantID) { c.add(Change{Kind: ChangeRoles, Tenant: tenant}) }
 
-// Grant records that the principal's memberships changed.
+// Grant records that the principal's memberships or API keys changed.
 func (c *ChangeSet) Grant(tenant TenantID, index Index) {
 	c.add(Change{Kind: ChangeGrant, Tenant: tenant, Index: index})
 }
 
-// Key records that the client key changed; gone says that it opens nothing any
-// more.
+// Key records that the client key or user API key changed; gone says that it
+// opens nothing any more.
 func (c *ChangeSet) Key(tenant TenantID, digest Digest, gone bool) {
 	c.add(Change{Kind: ChangeKey, Tenant: tenant, Digest: digest, Gone: gone})
 }

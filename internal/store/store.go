@@ -32,6 +32,11 @@ var (
 	ErrExists = errors.New("already exists")
 	// ErrRevoked: the key that is to be registered was revoked before.
 	ErrRevoked = errors.New("revoked")
+	// ErrKeyCap: the user has MaxUserKeys active API keys already.
+	ErrKeyCap = errors.New("too many active API keys")
+	// ErrNotKeyBacked: the tenant requires its users to hold an active API key, and
+	// the user has none.
+	ErrNotKeyBacked = errors.New("the user has no active API key, which the tenant requires")
 	// ErrCycle: the inheritance would contain itself.
 	ErrCycle = errors.New("inheritance cycle")
 	// ErrRevisionUnknown: the (revision, tag) pair that a reader asked from is not
@@ -64,17 +69,26 @@ const DefaultTenant = "default"
 
 // Tenant is an isolated namespace of roles and users.
 type Tenant struct {
-	ID       TenantID
-	Name     string
-	Admitted bool // false: it matches no rule at the gate
-	Created  time.Time
+	ID          TenantID
+	Name        string
+	Admitted    bool // false: it matches no rule at the gate
+	StrictUsers bool // its users may do nothing without an active API key
+	Created     time.Time
+}
+
+// NewTenant is a tenant to be made.
+type NewTenant struct {
+	Name        string
+	Admitted    bool
+	StrictUsers bool
 }
 
 // Index names a principal in change rows and slots without telling who it is.
 // The store computes it; nothing else may.
 type Index [16]byte
 
-// Digest is the SHA-256 of a client key's canonical (lower-case) text.
+// Digest is the SHA-256 of a client key's canonical (lower-case) text, or of a
+// user API key's text.
 type Digest [sha256.Size]byte
 
 // String returns the digest in lower-case hex.
@@ -159,6 +173,10 @@ type TenantRoles struct {
 type GrantRow struct {
 	Revision Revision
 	Grant    policy.Grant
+	// KeyBackedUntil is when the last of a user's unrevoked API keys expires, in
+	// Unix nanoseconds: 0 where there is none, BackedForever where one never
+	// expires. It is 0 for every other kind of principal.
+	KeyBackedUntil int64
 }
 
 // KeyRow is a client key as at Revision; Key is nil where no such key is live or
@@ -173,11 +191,11 @@ type ChangeKind uint8
 
 // The kinds of change.
 const (
-	ChangeTenant       ChangeKind = 1 // a tenant was made, renamed or admitted
+	ChangeTenant       ChangeKind = 1 // a tenant was made, renamed or admitted, or its settings changed
 	ChangeRoles        ChangeKind = 2 // a role, a role's permissions or parents of Tenant
-	ChangeGrant        ChangeKind = 3 // the memberships of Index in Tenant
+	ChangeGrant        ChangeKind = 3 // the memberships or the API keys of Index in Tenant
 	ChangeTenantGrants ChangeKind = 4 // memberships of more principals than are listed (past 1,000)
-	ChangeKey          ChangeKind = 5 // the client key with Digest; Gone if it no longer opens anything
+	ChangeKey          ChangeKind = 5 // the client key or user API key with Digest; Gone if it no longer opens anything
 )
 
 // Change is one row of the change log. Deleting a role is a ChangeRoles alone:
@@ -251,6 +269,9 @@ const (
 	ActionAdmitTenant      Action = "ADMIT_TENANT"
 	ActionCreateClientKey  Action = "CREATE_CLIENT_KEY"
 	ActionRevokeClientKey  Action = "REVOKE_CLIENT_KEY"
+	ActionCreateUserKey    Action = "CREATE_API_KEY"
+	ActionRevokeUserKey    Action = "REVOKE_API_KEY"
+	ActionUpdateSettings   Action = "UPDATE_SETTINGS"
 	ActionCheckPermission  Action = "CHECK_PERMISSION"
 	ActionCheckMembership  Action = "CHECK_MEMBERSHIP"
 	ActionGetAudit         Action = "GET_AUDIT"
@@ -300,7 +321,7 @@ const (
 	ReportStopped   ReportKind = 4 // is going away and answers nothing any more
 )
 
-// KeyUse says when a client key was last seen.
+// KeyUse says when a client key or a user API key was last seen.
 type KeyUse struct {
 	Digest Digest
 	At     time.Time
@@ -350,8 +371,9 @@ type NewKey struct {
 type Reader interface {
 	// Head reads the revision row.
 	Head(ctx context.Context) (Head, error)
-	// Bootstrap loads the tenants, and yields the digest of every client key that
-	// is neither revoked nor expired. An error from yield ends it and comes back.
+	// Bootstrap loads the tenants, and yields the digest of every client key and
+	// user API key that is neither revoked nor expired. An error from yield ends it
+	// and comes back.
 	Bootstrap(ctx context.Context, yield func(Digest) error) (Base, error)
 	// Delta returns what came after the given revision, for a reader that holds
 	// the role tables of held. ErrRevisionUnknown if the pair is not in the log, or
@@ -362,10 +384,13 @@ type Reader interface {
 	// PrincipalIndex computes a principal's index. It reads no table in a plain
 	// store. The caller may keep it with the credential.
 	PrincipalIndex(ctx context.Context, tenant TenantID, kind policy.Kind, id string) (Index, error)
-	// Grant loads a principal's memberships, those expired already included.
+	// Grant loads a principal's memberships, those expired already included, and
+	// until when API keys back it.
 	Grant(ctx context.Context, tenant TenantID, index Index) (GrantRow, error)
 	// Key loads a client key by digest.
 	Key(ctx context.Context, digest Digest) (KeyRow, error)
+	// UserKey loads a user's API key by digest.
+	UserKey(ctx context.Context, digest Digest) (UserKeyRow, error)
 	// Report appends rows to sidecar_reports.
 	Report(ctx context.Context, reports []Report) error
 	// Wait blocks until something may have been committed since the last Wait
@@ -380,10 +405,13 @@ type Reader interface {
 type Store interface {
 	Reader
 
-	CreateTenant(ctx context.Context, by Actor, name string, admitted bool) (Tenant, Result, error) // ErrExists
-	AdmitTenant(ctx context.Context, by Actor, tenant TenantID) (Result, error)                     // ErrNotFound
-	TenantByName(ctx context.Context, name string) (Tenant, error)                                  // ErrNotFound
-	Tenants(ctx context.Context) ([]Tenant, error)                                                  // by name
+	CreateTenant(ctx context.Context, by Actor, tenant NewTenant) (Tenant, Result, error) // ErrExists
+	AdmitTenant(ctx context.Context, by Actor, tenant TenantID) (Result, error)           // ErrNotFound
+	// SetStrictUsers says whether the tenant's users need an active API key.
+	// ErrNotFound.
+	SetStrictUsers(ctx context.Context, by Actor, tenant TenantID, strict bool) (Result, error)
+	TenantByName(ctx context.Context, name string) (Tenant, error) // ErrNotFound
+	Tenants(ctx context.Context) ([]Tenant, error)                 // by name
 
 	// PutRole creates the role, or sets its description where description is not
 	// nil. Creating an existing role is OutcomeUnchanged.
@@ -394,7 +422,9 @@ type Store interface {
 	RemoveParent(ctx context.Context, by Actor, tenant TenantID, role, parent string) (Result, error)
 	AddPermission(ctx context.Context, by Actor, tenant TenantID, role, permission string) (Result, error)
 	RemovePermission(ctx context.Context, by Actor, tenant TenantID, role, permission string) (Result, error)
-	// AddMember sets the membership and its expiry (zero is never).
+	// AddMember sets the membership and its expiry (zero is never). In a tenant with
+	// strict users a user without an active API key is ErrNotKeyBacked, whether the
+	// role is there or not.
 	AddMember(ctx context.Context, by Actor, tenant TenantID, kind policy.Kind, id, role string, expires time.Time) (Result, error)
 	RemoveMember(ctx context.Context, by Actor, tenant TenantID, kind policy.Kind, id, role string) (Result, error)
 
@@ -414,6 +444,14 @@ type Store interface {
 	// one changes nothing (OutcomeUnchanged, no audit row); a revoked or expired one is ErrRevoked.
 	RegisterKey(ctx context.Context, by Actor, key NewKey, overlap time.Duration) (Result, error)
 	KeyList(ctx context.Context, tenant TenantID) ([]ClientKey, error) // by name, created
+
+	// CreateUserKey registers the digest of a user's API key. ErrExists if the digest
+	// is known, ErrKeyCap if the user has MaxUserKeys active keys.
+	CreateUserKey(ctx context.Context, by Actor, key NewUserKey) (UserKey, Result, error)
+	// RevokeUserKey revokes one API key of the user by its id; one that is revoked
+	// already is OutcomeUnchanged. ErrNotFound if the user never had it.
+	RevokeUserKey(ctx context.Context, by Actor, tenant TenantID, user, id string) (Result, error)
+	UserKeyList(ctx context.Context, tenant TenantID, user string) ([]UserKey, error) // oldest first
 
 	// RecordAudit writes rows that belong to no write: reads, failed
 	// authentications. It takes no revision.

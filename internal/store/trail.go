@@ -129,11 +129,22 @@ func MembershipResource(role string) string { return "membership/" + role }
 // ClientKeyResource is "client_key/NAME".
 func ClientKeyResource(name string) string { return "client_key/" + name }
 
+// UserKeyResource is "api_key/ID": the user stands in the User column alone.
+func UserKeyResource(id string) string { return "api_key/" + id }
+
+// SettingsResource is the Resource of a tenant's settings.
+const SettingsResource = "settings"
+
 // What Before and After hold, by the kind of thing.
 type (
 	// TenantState is a tenant in the audit.
 	TenantState struct {
-		Admitted bool `json:"admitted"`
+		Admitted    bool `json:"admitted"`
+		StrictUsers bool `json:"strict_users,omitempty"`
+	}
+	// SettingsState is a tenant's settings in the audit.
+	SettingsState struct {
+		StrictUsers bool `json:"strict_users"`
 	}
 	// RoleState is a role in the audit. The lists are filled on its deletion, when
 	// they go with it.
@@ -158,6 +169,12 @@ type (
 		Scopes  []Scope    `json:"scopes"`
 		Expires *time.Time `json:"expires"` // nil is never
 	}
+	// UserKeyState is one API key of a user in the audit.
+	UserKeyState struct {
+		Prefix  string     `json:"prefix"`
+		Label   string     `json:"label"`
+		Expires *time.Time `json:"expires"` // nil is never
+	}
 	// ClientState is all of a client's unrevoked secrets in the audit.
 	ClientState struct {
 		Keys        []ClientKeyState `json:"keys"`
@@ -172,4 +189,9 @@ func AuditTime(t time.Time) *time.Time {
 	}
 	t = t.UTC()
 	return &t
+}
+
+// State is the key in the audit.
+func (k *UserKey) State() UserKeyState {
+	return UserKeyState{Prefix: k.Prefix, Label: k.Label, Expires: AuditTime(k.Expires)}
 }

@@ -46,6 +46,9 @@ func (s *Store) AddMember(ctx context.Context, by store.Actor, tenant store.Tena
 		if err != nil {
 			return nil, err
 		}
+		if err := tx.mustBeBacked(tenant, kind, id); err != nil {
+			return nil, err
+		}
 		m, err := tx.membership(store.ActionAddMembership, tenant, kind, id, role)
 		if err != nil || m.w.Outcome == store.OutcomeMissing {
 			return m.w, err

@@ -21,7 +21,7 @@ SELECT r.number, r.tag, (SELECT coalesce(max(v.version_id), 0) FROM ` + versionT
 FROM portcullis.revision r`
 
 	sqlGrant = `
-SELECT r.number, r.tag, m.role_id, m.expires_at
+SELECT r.number, r.tag, (` + sqlKeyBacked + `), m.role_id, m.expires_at
 FROM portcullis.revision r
 LEFT JOIN portcullis.memberships m ON m.tenant_id = $1 AND m.principal_index = $2
 ORDER BY m.role_id`
@@ -45,6 +45,9 @@ ORDER BY o.id`
 	// to the reader to drop.
 	sqlLiveDigests = `
 SELECT digest, coalesce(expires_at, 0) FROM portcullis.client_keys
+WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $1)
+UNION ALL
+SELECT digest, coalesce(expires_at, 0) FROM portcullis.user_keys
 WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $1)`
 
 	sqlBeginRead = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
@@ -71,7 +74,7 @@ func (s *Store) Grant(ctx context.Context, tenant store.TenantID, index store.In
 		rows, err := s.pool.Query(ctx, sqlGrant, int64(tenant), index[:])
 		return each(rows, err, func(scan func(...any) error) error {
 			var role, expires *int64
-			if err := scan(&out.Revision.Number, fixed(out.Revision.Tag[:]), &role, &expires); err != nil {
+			if err := scan(&out.Revision.Number, fixed(out.Revision.Tag[:]), &out.KeyBackedUntil, &role, &expires); err != nil {
 				return err
 			}
 			if role != nil {

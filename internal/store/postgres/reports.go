@@ -42,6 +42,12 @@ WITH used AS (SELECT u.digest, u.at FROM unnest($1::bytea[], $2::bigint[]) AS u 
                             WHERE coalesce(k.last_used_at, 0) < used.at ORDER BY k.id FOR UPDATE OF k)
 UPDATE portcullis.client_keys k SET last_used_at = greatest(coalesce(k.last_used_at, 0), found.at) FROM found WHERE k.id = found.id`
 
+	sqlUseUserKeys = `
+WITH used AS (SELECT u.digest, u.at FROM unnest($1::bytea[], $2::bigint[]) AS u (digest, at)),
+     found AS MATERIALIZED (SELECT k.id, used.at FROM portcullis.user_keys k JOIN used ON used.digest = k.digest
+                            WHERE coalesce(k.last_used_at, 0) < used.at ORDER BY k.id FOR UPDATE OF k)
+UPDATE portcullis.user_keys k SET last_used_at = greatest(coalesce(k.last_used_at, 0), found.at) FROM found WHERE k.id = found.id`
+
 	// One process folds at a time: reports are merged in the order of appending.
 	sqlLockFold = `SELECT pg_advisory_xact_lock(hashtextextended('portcullis.fold_reports', 0))`
 )
@@ -169,6 +175,7 @@ func (f *fold) run(ctx context.Context, tx pgx.Tx, now time.Time) error {
 			digests, times = append(digests, digest[:]), append(times, at.UnixNano())
 		}
 		b.Queue(sqlUseKeys, digests, times)
+		b.Queue(sqlUseUserKeys, digests, times) // a digest is of one kind of key or the other
 	}
 	b.Queue(sqlForgetSidecars, now.Add(-store.ForgetSidecarAfter).UnixNano())
 	return tx.SendBatch(ctx, b).Close()

@@ -65,12 +65,12 @@ func each(rows pgx.Rows, err error, row func(scan func(dest ...any) error) error
 	return rows.Err()
 }
 
-const tenantColumns = `t.id, t.name, t.admitted, t.created_at`
+const tenantColumns = `t.id, t.name, t.admitted, t.strict_users, t.created_at`
 
 func scanTenant(scan func(dest ...any) error) (store.Tenant, error) {
 	var t store.Tenant
 	var created int64
-	err := scan(&t.ID, &t.Name, &t.Admitted, &created)
+	err := scan(&t.ID, &t.Name, &t.Admitted, &t.StrictUsers, &created)
 	t.Created = store.FromNanos(created)
 	return t, err
 }

@@ -13,37 +13,39 @@ const (
 
 	sqlTenantByID = `SELECT ` + tenantColumns + ` FROM portcullis.tenants t WHERE t.id = $1`
 
-	sqlInsertTenant = `INSERT INTO portcullis.tenants (name, admitted, created_at) VALUES ($1, $2, $3) RETURNING id`
+	sqlInsertTenant = `INSERT INTO portcullis.tenants (name, admitted, strict_users, created_at) VALUES ($1, $2, $3, $4) RETURNING id`
 
 	sqlAdmitTenant = `UPDATE portcullis.tenants SET admitted = true WHERE id = $1`
+
+	sqlSetStrictUsers = `UPDATE portcullis.tenants SET strict_users = $1 WHERE id = $2`
 )
 
 // CreateTenant implements store.Store.
-func (s *Store) CreateTenant(ctx context.Context, by store.Actor, name string, admitted bool) (store.Tenant, store.Result, error) {
+func (s *Store) CreateTenant(ctx context.Context, by store.Actor, tenant store.NewTenant) (store.Tenant, store.Result, error) {
 	var made store.Tenant
 	result, err := s.write(ctx, "create tenant", by, func(tx *writeTx) (*store.Written, error) {
-		if name == "" {
+		if tenant.Name == "" {
 			return nil, errors.New("name: is empty: give the tenant a name")
 		}
-		if err := mustBeText("name", name); err != nil {
+		if err := mustBeText("name", tenant.Name); err != nil {
 			return nil, err
 		}
-		switch _, err := scanTenant(tx.QueryRow(tx.ctx, sqlTenantByName, name).Scan); {
+		switch _, err := scanTenant(tx.QueryRow(tx.ctx, sqlTenantByName, tenant.Name).Scan); {
 		case err == nil:
-			return nil, fmt.Errorf("tenant %q: %w", name, store.ErrExists)
+			return nil, fmt.Errorf("tenant %q: %w", tenant.Name, store.ErrExists)
 		case !isNoRows(err):
 			return nil, err
 		}
-		made = store.Tenant{Name: name, Admitted: admitted, Created: store.FromNanos(tx.now.UnixNano())}
-		if err := tx.scan(sqlInsertTenant, []any{name, admitted, tx.now.UnixNano()}, &made.ID); err != nil {
+		made = store.Tenant{Name: tenant.Name, Admitted: tenant.Admitted, StrictUsers: tenant.StrictUsers, Created: store.FromNanos(tx.now.UnixNano())}
+		if err := tx.scan(sqlInsertTenant, []any{made.Name, made.Admitted, made.StrictUsers, tx.now.UnixNano()}, &made.ID); err != nil {
 			return nil, err
 		}
 		w := &store.Written{
 			Outcome:  store.OutcomeDone,
 			Tenant:   made.ID,
 			Action:   store.ActionCreateTenant,
-			Resource: store.TenantResource(name),
-			After:    store.TenantState{Admitted: admitted},
+			Resource: store.TenantResource(made.Name),
+			After:    store.TenantState{Admitted: made.Admitted, StrictUsers: made.StrictUsers},
 		}
 		w.Changes.Tenant(made.ID)
 		return w, nil
@@ -66,13 +68,40 @@ func (s *Store) AdmitTenant(ctx context.Context, by store.Actor, tenant store.Te
 			Tenant:   tenant,
 			Action:   store.ActionAdmitTenant,
 			Resource: store.TenantResource(t.Name),
-			Before:   store.TenantState{Admitted: t.Admitted},
-			After:    store.TenantState{Admitted: true},
+			Before:   store.TenantState{Admitted: t.Admitted, StrictUsers: t.StrictUsers},
+			After:    store.TenantState{Admitted: true, StrictUsers: t.StrictUsers},
 		}
 		if t.Admitted {
 			return w, nil
 		}
 		if _, err := tx.exec(sqlAdmitTenant, int64(tenant)); err != nil {
+			return nil, err
+		}
+		w.Outcome = store.OutcomeDone
+		w.Changes.Tenant(tenant)
+		return w, nil
+	})
+}
+
+// SetStrictUsers implements store.Store.
+func (s *Store) SetStrictUsers(ctx context.Context, by store.Actor, tenant store.TenantID, strict bool) (store.Result, error) {
+	return s.write(ctx, "set strict users", by, func(tx *writeTx) (*store.Written, error) {
+		t, err := tx.tenant(tenant)
+		if err != nil {
+			return nil, err
+		}
+		w := &store.Written{
+			Outcome:  store.OutcomeUnchanged,
+			Tenant:   tenant,
+			Action:   store.ActionUpdateSettings,
+			Resource: store.SettingsResource,
+			Before:   store.SettingsState{StrictUsers: t.StrictUsers},
+			After:    store.SettingsState{StrictUsers: strict},
+		}
+		if t.StrictUsers == strict {
+			return w, nil
+		}
+		if _, err := tx.exec(sqlSetStrictUsers, strict, int64(tenant)); err != nil {
 			return nil, err
 		}
 		w.Outcome = store.OutcomeDone

@@ -20,8 +20,9 @@ const (
 
 	sqlPassed = `SELECT revision, tag FROM revision_log WHERE revision > ? ORDER BY revision DESC LIMIT ?`
 
-	sqlLiveDigests = `SELECT digest FROM client_keys
-		WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?) ORDER BY id`
+	sqlLiveDigests = `SELECT digest FROM client_keys WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?1)
+		UNION ALL
+		SELECT digest FROM user_keys WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?1)`
 
 	sqlPruneChanges = `DELETE FROM change_log WHERE revision <= (SELECT number FROM revision) - ?`
 

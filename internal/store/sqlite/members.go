@@ -35,8 +35,8 @@ const (
 		WHERE r.tenant_id = ? AND r.name = ? AND m.principal_index = ? AND (m.expires_at IS NULL OR m.expires_at > ?))`
 
 	// One statement, and so one snapshot. No membership is one row without a role.
-	sqlGrant = `SELECT r.number, r.tag, m.role_id, coalesce(m.expires_at, 0)
-		FROM revision AS r LEFT JOIN memberships AS m ON m.tenant_id = ? AND m.principal_index = ?
+	sqlGrant = `SELECT r.number, r.tag, (` + sqlKeyBacked + `), m.role_id, coalesce(m.expires_at, 0)
+		FROM revision AS r LEFT JOIN memberships AS m ON m.tenant_id = ?1 AND m.principal_index = ?2
 		ORDER BY m.role_id`
 )
 
@@ -45,6 +45,9 @@ func (s *Store) AddMember(ctx context.Context, by store.Actor, tenant store.Tena
 	return s.write(ctx, "add member", by, func(tx *writeTx) (*store.Written, error) {
 		until, err := store.ExpiryNanos(expires)
 		if err != nil {
+			return nil, err
+		}
+		if err := tx.mustBeBacked(tenant, kind, id); err != nil {
 			return nil, err
 		}
 		m, err := tx.membership(store.ActionAddMembership, tenant, kind, id, role)
@@ -165,7 +168,7 @@ func (s *Store) Grant(ctx context.Context, tenant store.TenantID, index store.In
 		return c.each(ctx, sqlGrant, args{int64(tenant), index[:]}, func(rows *sql.Rows) error {
 			var role sql.NullInt64
 			var expires int64
-			if err := rows.Scan(&row.Revision.Number, tagOf(&row.Revision.Tag), &role, &expires); err != nil {
+			if err := rows.Scan(&row.Revision.Number, tagOf(&row.Revision.Tag), &row.KeyBackedUntil, &role, &expires); err != nil {
 				return err
 			}
 			if role.Valid {

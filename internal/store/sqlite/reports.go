@@ -32,6 +32,8 @@ const (
 	sqlForgetSidecars = `DELETE FROM sidecars WHERE last_seen + staleness < ?`
 
 	sqlUseKey = `UPDATE client_keys SET last_used_at = ?1 WHERE digest = ?2 AND coalesce(last_used_at, 0) < ?1`
+
+	sqlUseUserKey = `UPDATE user_keys SET last_used_at = ?1 WHERE digest = ?2 AND coalesce(last_used_at, 0) < ?1`
 )
 
 // foldBatch bounds how many reports one transaction folds, so that writes wait
@@ -158,8 +160,11 @@ func (f *fold) write(ctx context.Context, c *conn, now time.Time) error {
 			}
 		}
 		for digest, at := range f.uses {
-			if _, err := c.exec(ctx, sqlUseKey, at.UnixNano(), digest[:]); err != nil {
-				return err
+			// A digest is of one kind of key or the other.
+			for _, use := range []string{sqlUseKey, sqlUseUserKey} {
+				if _, err := c.exec(ctx, use, at.UnixNano(), digest[:]); err != nil {
+					return err
+				}
 			}
 		}
 		if _, err := c.exec(ctx, sqlDropReports, f.last); err != nil {

@@ -10,40 +10,42 @@ import (
 )
 
 const (
-	sqlTenants = `SELECT id, name, admitted, created_at FROM tenants ORDER BY name`
+	sqlTenants = `SELECT id, name, admitted, strict_users, created_at FROM tenants ORDER BY name`
 
-	sqlTenantByName = `SELECT id, name, admitted, created_at FROM tenants WHERE name = ?`
+	sqlTenantByName = `SELECT id, name, admitted, strict_users, created_at FROM tenants WHERE name = ?`
 
-	sqlTenantByID = `SELECT id, name, admitted, created_at FROM tenants WHERE id = ?`
+	sqlTenantByID = `SELECT id, name, admitted, strict_users, created_at FROM tenants WHERE id = ?`
 
-	sqlInsertTenant = `INSERT INTO tenants (name, admitted, created_at) VALUES (?, ?, ?) RETURNING id`
+	sqlInsertTenant = `INSERT INTO tenants (name, admitted, strict_users, created_at) VALUES (?, ?, ?, ?) RETURNING id`
 
 	sqlAdmitTenant = `UPDATE tenants SET admitted = 1 WHERE id = ?`
+
+	sqlSetStrictUsers = `UPDATE tenants SET strict_users = ? WHERE id = ?`
 )
 
 // CreateTenant implements store.Store.
-func (s *Store) CreateTenant(ctx context.Context, by store.Actor, name string, admitted bool) (store.Tenant, store.Result, error) {
+func (s *Store) CreateTenant(ctx context.Context, by store.Actor, tenant store.NewTenant) (store.Tenant, store.Result, error) {
 	var made store.Tenant
 	result, err := s.write(ctx, "create tenant", by, func(tx *writeTx) (*store.Written, error) {
-		if name == "" {
+		if tenant.Name == "" {
 			return nil, errors.New("name: is empty: give the tenant a name")
 		}
-		switch _, err := tenantByName(tx.ctx, tx.conn, name); {
+		switch _, err := tenantByName(tx.ctx, tx.conn, tenant.Name); {
 		case err == nil:
-			return nil, fmt.Errorf("tenant %q: %w", name, store.ErrExists)
+			return nil, fmt.Errorf("tenant %q: %w", tenant.Name, store.ErrExists)
 		case !errors.Is(err, store.ErrNotFound):
 			return nil, err
 		}
-		made = store.Tenant{Name: name, Admitted: admitted, Created: store.FromNanos(tx.now.UnixNano())}
-		if err := tx.scan(tx.ctx, sqlInsertTenant, args{name, admitted, tx.now.UnixNano()}, &made.ID); err != nil {
+		made = store.Tenant{Name: tenant.Name, Admitted: tenant.Admitted, StrictUsers: tenant.StrictUsers, Created: store.FromNanos(tx.now.UnixNano())}
+		if err := tx.scan(tx.ctx, sqlInsertTenant, args{made.Name, made.Admitted, made.StrictUsers, tx.now.UnixNano()}, &made.ID); err != nil {
 			return nil, err
 		}
 		w := &store.Written{
 			Outcome:  store.OutcomeDone,
 			Tenant:   made.ID,
 			Action:   store.ActionCreateTenant,
-			Resource: store.TenantResource(name),
-			After:    store.TenantState{Admitted: admitted},
+			Resource: store.TenantResource(made.Name),
+			After:    store.TenantState{Admitted: made.Admitted, StrictUsers: made.StrictUsers},
 		}
 		w.Changes.Tenant(made.ID)
 		return w, nil
@@ -66,13 +68,40 @@ func (s *Store) AdmitTenant(ctx context.Context, by store.Actor, tenant store.Te
 			Tenant:   tenant,
 			Action:   store.ActionAdmitTenant,
 			Resource: store.TenantResource(t.Name),
-			Before:   store.TenantState{Admitted: t.Admitted},
-			After:    store.TenantState{Admitted: true},
+			Before:   store.TenantState{Admitted: t.Admitted, StrictUsers: t.StrictUsers},
+			After:    store.TenantState{Admitted: true, StrictUsers: t.StrictUsers},
 		}
 		if t.Admitted {
 			return w, nil
 		}
 		if _, err := tx.exec(tx.ctx, sqlAdmitTenant, int64(tenant)); err != nil {
+			return nil, err
+		}
+		w.Outcome = store.OutcomeDone
+		w.Changes.Tenant(tenant)
+		return w, nil
+	})
+}
+
+// SetStrictUsers implements store.Store.
+func (s *Store) SetStrictUsers(ctx context.Context, by store.Actor, tenant store.TenantID, strict bool) (store.Result, error) {
+	return s.write(ctx, "set strict users", by, func(tx *writeTx) (*store.Written, error) {
+		t, err := tenantByID(tx.ctx, tx.conn, tenant)
+		if err != nil {
+			return nil, err
+		}
+		w := &store.Written{
+			Outcome:  store.OutcomeUnchanged,
+			Tenant:   tenant,
+			Action:   store.ActionUpdateSettings,
+			Resource: store.SettingsResource,
+			Before:   store.SettingsState{StrictUsers: t.StrictUsers},
+			After:    store.SettingsState{StrictUsers: strict},
+		}
+		if t.StrictUsers == strict {
+			return w, nil
+		}
+		if _, err := tx.exec(tx.ctx, sqlSetStrictUsers, strict, int64(tenant)); err != nil {
 			return nil, err
 		}
 		w.Outcome = store.OutcomeDone
@@ -130,7 +159,7 @@ func tenantByID(ctx context.Context, c *conn, id store.TenantID) (store.Tenant, 
 func scanTenant(scan func(dest ...any) error) (store.Tenant, error) {
 	var t store.Tenant
 	var created int64
-	err := scan(&t.ID, &t.Name, &t.Admitted, &created)
+	err := scan(&t.ID, &t.Name, &t.Admitted, &t.StrictUsers, &created)
 	t.Created = store.FromNanos(created)
 	return t, err
 }

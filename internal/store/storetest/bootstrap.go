@@ -12,7 +12,7 @@ import (
 func testBootstrap(t *testing.T, h Harness) {
 	k := newKit(t, h)
 	acme := k.newTenant("acme")
-	_, r, err := k.CreateTenant(k.ctx, k.by, "waiting", false)
+	_, r, err := k.CreateTenant(k.ctx, k.by, store.NewTenant{Name: "waiting"})
 	k.done(r, err)
 	k.newKey(k.tenant, "ci", "one")
 	k.newKey(k.tenant, "ci", "two")
@@ -27,6 +27,13 @@ func testBootstrap(t *testing.T, h Harness) {
 		k.done(r, err)
 	}
 
+	k.newUserKey(k.tenant, "alice", "hers")
+	k.done(k.RevokeUserKey(k.ctx, k.by, k.tenant, "alice", k.newUserKey(k.tenant, "alice", "her former").ID))
+	over := userKeyOf(k.tenant, "alice", "her expired")
+	over.Expires = time.Now().Add(-time.Hour)
+	_, r, err = k.CreateUserKey(k.ctx, k.by, over)
+	k.done(r, err)
+
 	t.Run("every tenant, and the keys that open something", func(t *testing.T) {
 		got := make(map[store.Digest]int)
 		base := must[store.Base](k)(k.Bootstrap(k.ctx, func(d store.Digest) error {
@@ -34,7 +41,7 @@ func testBootstrap(t *testing.T, h Harness) {
 			return nil
 		}))
 		want := make(map[store.Digest]int)
-		for _, secret := range []string{"one", "two", "three", "future"} {
+		for _, secret := range []string{"one", "two", "three", "future", "hers"} {
 			want[digestOf(secret)] = 1
 		}
 		if !reflect.DeepEqual(got, want) {
@@ -73,8 +80,8 @@ func testBootstrap(t *testing.T, h Harness) {
 			}
 			return nil
 		}))
-		if base.Head != before || seen != 4 {
-			t.Errorf("as at %v with %d keys, want %v with 4", base.Head, seen, before)
+		if base.Head != before || seen != 5 {
+			t.Errorf("as at %v with %d keys, want %v with 5", base.Head, seen, before)
 		}
 		for _, tenant := range base.Tenants {
 			if tenant.Name == "during" {

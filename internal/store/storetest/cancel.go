@@ -94,7 +94,7 @@ func everyCall(k *kit) map[string]func(context.Context) error {
 		},
 		"Wait": k.Wait,
 		"CreateTenant": func(ctx context.Context) error {
-			_, _, err := k.CreateTenant(ctx, k.by, "acme", true)
+			_, _, err := k.CreateTenant(ctx, k.by, store.NewTenant{Name: "acme", Admitted: true})
 			return err
 		},
 		"AdmitTenant":      func(ctx context.Context) error { return e(k.AdmitTenant(ctx, k.by, k.tenant)) },

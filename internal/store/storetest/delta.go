@@ -75,7 +75,7 @@ func testDelta(t *testing.T, h Harness) {
 	t.Run("a tenant is told as it is at the head", func(t *testing.T) {
 		k := newKit(t, h)
 		before := k.head()
-		_, r, err := k.CreateTenant(k.ctx, k.by, "acme", false)
+		_, r, err := k.CreateTenant(k.ctx, k.by, store.NewTenant{Name: "acme"})
 		k.done(r, err)
 		waiting := k.head()
 		k.done(k.AdmitTenant(k.ctx, k.by, k.tenantID("acme")))

@@ -40,7 +40,7 @@ func testRefusals(t *testing.T, h Harness) {
 	}
 	result := func(_ store.Result, err error) error { return err }
 	createTenant := func(name string) error {
-		_, _, err := k.CreateTenant(k.ctx, k.by, name, true)
+		_, _, err := k.CreateTenant(k.ctx, k.by, store.NewTenant{Name: name, Admitted: true})
 		return err
 	}
 	revoke := func(tenant store.TenantID, name string) error {

@@ -164,7 +164,7 @@ func (w *world) write(on *kit, rng *rand.Rand, secret string) {
 	default:
 		var made store.Tenant
 		wr.what = "create tenant"
-		made, wr.result, err = on.CreateTenant(w.ctx, w.by, "t-"+secret, false)
+		made, wr.result, err = on.CreateTenant(w.ctx, w.by, store.NewTenant{Name: "t-" + secret})
 		wr.apply = func(m *model, _ int64) verdict {
 			m.addTenant(made.ID, "t-"+secret, false)
 			return did(store.Change{Kind: store.ChangeTenant, Tenant: made.ID})

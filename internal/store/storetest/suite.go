@@ -43,6 +43,8 @@ func Run(t *testing.T, h Harness) {
 		{"Members", testMembers},
 		{"Keys", testKeys},
 		{"RegisterKey", testRegisterKey},
+		{"UserKeys", testUserKeys},
+		{"StrictUsers", testStrictUsers},
 		{"Bootstrap", testBootstrap},
 		{"Audit", testAudit},
 		{"Reports", testReports},
@@ -115,7 +117,7 @@ func (k *kit) tenantID(name string) store.TenantID {
 
 func (k *kit) newTenant(name string) store.TenantID {
 	k.Helper()
-	t, _, err := k.CreateTenant(k.ctx, k.by, name, true)
+	t, _, err := k.CreateTenant(k.ctx, k.by, store.NewTenant{Name: name, Admitted: true})
 	return must[store.Tenant](k)(t, err).ID
 }
 

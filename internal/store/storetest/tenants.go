@@ -3,6 +3,7 @@ package storetest
 import (
 	"reflect"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -15,7 +16,7 @@ func testTenants(t *testing.T, h Harness) {
 		for _, admitted := range []bool{true, false} {
 			k := newKit(t, h)
 			before, from := k.head(), time.Now()
-			made, result, err := k.CreateTenant(k.ctx, k.by, "acme", admitted)
+			made, result, err := k.CreateTenant(k.ctx, k.by, store.NewTenant{Name: "acme", Admitted: admitted})
 			k.done(result, err)
 			if made.ID == k.tenant || made.ID < 1 || made.Name != "acme" || made.Admitted != admitted || !about(made.Created, from, time.Now()) {
 				t.Errorf("made %+v", made)
@@ -31,10 +32,7 @@ func testTenants(t *testing.T, h Harness) {
 			want := []store.Change{{Kind: store.ChangeTenant, Tenant: made.ID}}
 			k.tenant = made.ID
 			checkDeltaOf(k, before, result.Revision, want)
-			after := `{"admitted": false}`
-			if admitted {
-				after = `{"admitted": true}`
-			}
+			after := `{"admitted": ` + strconv.FormatBool(admitted) + `}`
 			checkAuditOf(k, aWrite{outcome: store.OutcomeDone, audit: entry(store.ActionCreateTenant, "tenant/acme", true), after: after},
 				0, result, from, time.Now())
 		}

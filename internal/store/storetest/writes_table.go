@@ -160,12 +160,16 @@ func tenantWrites() []aWrite {
 	// The creation itself is in testTenants: its audit row is the new tenant's.
 	acme := func(admitted bool) func(k *kit) {
 		return func(k *kit) {
-			_, result, err := k.CreateTenant(k.ctx, k.by, "acme", admitted)
+			_, result, err := k.CreateTenant(k.ctx, k.by, store.NewTenant{Name: "acme", Admitted: admitted})
 			k.done(result, err)
 			k.tenant = k.tenantID("acme")
 		}
 	}
 	admit := func(k *kit) (store.Result, error) { return k.AdmitTenant(k.ctx, k.by, k.tenant) }
+	strict := func(on bool) func(k *kit) (store.Result, error) {
+		return func(k *kit) (store.Result, error) { return k.SetStrictUsers(k.ctx, k.by, k.tenant, on) }
+	}
+	settings := entry(store.ActionUpdateSettings, "settings", true)
 	changed := func(k *kit) []store.Change {
 		return []store.Change{{Kind: store.ChangeTenant, Tenant: k.tenant}}
 	}
@@ -174,6 +178,12 @@ func tenantWrites() []aWrite {
 			audit: entry(store.ActionAdmitTenant, "tenant/acme", true), before: `{"admitted": false}`, after: `{"admitted": true}`},
 		{name: "admit a tenant again", given: acme(true), do: admit, outcome: store.OutcomeUnchanged, changes: noChanges,
 			audit: entry(store.ActionAdmitTenant, "tenant/acme", true), before: `{"admitted": true}`, after: `{"admitted": true}`},
+		{name: "require keys of users", given: acme(true), do: strict(true), outcome: store.OutcomeDone, changes: changed,
+			audit: settings, before: `{"strict_users": false}`, after: `{"strict_users": true}`},
+		{name: "require keys of users again", given: func(k *kit) { acme(true)(k); k.done(strict(true)(k)) }, do: strict(true), outcome: store.OutcomeUnchanged, changes: noChanges,
+			audit: settings, before: `{"strict_users": true}`, after: `{"strict_users": true}`},
+		{name: "require no keys of users any more", given: func(k *kit) { acme(true)(k); k.done(strict(true)(k)) }, do: strict(false), outcome: store.OutcomeDone, changes: changed,
+			audit: settings, before: `{"strict_users": true}`, after: `{"strict_users": false}`},
 	}
 }
 
