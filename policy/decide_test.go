@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"math"
 	"testing"
 
 	"portcullis/policy"
@@ -280,5 +281,51 @@ func BenchmarkDecide(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		policy.Decide(&in)
+	}
+}
+
+// A tenant with strict users takes no user without an active API key, whatever
+// the rule asks for. Now is 1000.
+func TestDecideStrictUsers(t *testing.T) {
+	p := mustCompile(t, decidePolicy)
+	const user, client, workload = policy.KindUser, policy.KindClient, policy.KindWorkload
+	for _, test := range []struct {
+		route  at
+		tenant string
+		kind   policy.Kind
+		until  int64
+		grant  policy.Grant
+		want   policy.Reason
+	}{
+		{at{path: "view"}, "default", user, 0, viewer, policy.ReasonNotKeyBacked},
+		{at{path: "view"}, "default", user, 1000, viewer, policy.ReasonNotKeyBacked},
+		{at{path: "view"}, "default", user, 1001, viewer, ok},
+		{at{path: "view"}, "default", user, math.MaxInt64, viewer, ok},
+		{at{path: "view"}, "default", client, 0, viewer, ok},
+		{at{path: "view"}, "default", workload, 0, viewer, ok},
+		{at{path: "me"}, "default", user, 0, nil, policy.ReasonNotKeyBacked},
+		{at{path: "me"}, "default", user, 1001, nil, ok},
+		{at{path: "me"}, "default", client, 0, nil, ok},
+		{at{path: "open"}, "default", user, 0, nil, ok},
+		{at{path: "open", named: "me"}, "default", user, 0, nil, policy.ReasonNotKeyBacked},
+		{at{permission: "edit"}, "default", user, 0, editor, policy.ReasonNotKeyBacked},
+		{at{permission: "edit"}, "default", user, 1001, editor, ok},
+		// A key gives nobody a role, and another tenant's rule stays shut first.
+		{at{path: "view"}, "default", user, 1001, nil, missingPermission},
+		{at{path: "view"}, "acme", user, 0, viewer, wrongTenant},
+		{at{}, "default", user, 0, viewer, noRule},
+	} {
+		in := policy.Input{Demand: test.route.demand(p), Principal: policy.Principal{Tenant: test.tenant, Kind: test.kind, ID: "ada"}, TenantAdmitted: true,
+			Roles: decideRoles, Grant: test.grant, StrictUsers: true, KeyBackedUntil: test.until, Now: 1000}
+		if got := policy.Decide(&in); got != test.want {
+			t.Errorf("%+v, %s until %d: %s, want %s", test.route, test.kind, test.until, got, test.want)
+		}
+		if got := in.NeedsGrant(); got != (test.kind == user || in.Demand.NeedsGrant()) {
+			t.Errorf("%+v, %s: needs grant %v", test.route, test.kind, got)
+		}
+		in.StrictUsers, in.KeyBackedUntil = false, 0
+		if got := policy.Decide(&in); got == policy.ReasonNotKeyBacked || in.NeedsGrant() != in.Demand.NeedsGrant() {
+			t.Errorf("%+v, %s in a tenant that is not strict: %s, needs grant %v", test.route, test.kind, got, in.NeedsGrant())
+		}
 	}
 }
