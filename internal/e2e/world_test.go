@@ -190,6 +190,7 @@ type people struct {
 	zed                 string // token of a user of tenant acme
 	ci                  string // client key of tenant default, role deployer
 	idle                string // client key of tenant default, no role
+	bobsKey, zedsKey    string // user API keys
 }
 
 // seed fills the store by the command line, as an operator would.
@@ -227,6 +228,8 @@ func (w *world) seed(t *testing.T) people {
 	for token, who := range map[*string]string{&p.amy: "amy", &p.bob: "bob", &p.eve: "eve", &p.root: "root"} {
 		*token = signed(t, claims{Subject: who})
 	}
+	p.bobsKey = w.cli(t, "user-key", "new", "bob")
+	p.zedsKey = w.cli(t, "user-key", "new", "zed", "--tenant", "acme", "--wait")
 	p.zed = w.cli(t, "token", "issue", "--tenant", "acme", "--subject", "zed", "--expires", "30m")
 	return p
 }

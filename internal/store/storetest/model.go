@@ -13,9 +13,10 @@ import (
 // in the order of their revisions; what was read at a revision must then be
 // what the model holds.
 type model struct {
-	tenants map[store.TenantID]*tenantModel
-	keys    map[store.Digest]*keyModel
-	index   func(store.TenantID, principal) store.Index
+	tenants  map[store.TenantID]*tenantModel
+	keys     map[store.Digest]*keyModel
+	userKeys map[store.Digest]*userKeyModel
+	index    func(store.TenantID, principal) store.Index
 }
 
 type tenantModel struct {
@@ -36,6 +37,13 @@ type keyModel struct {
 	name   string
 	live   bool
 	seq    int // order of creation
+}
+
+type userKeyModel struct {
+	tenant  store.TenantID
+	user    string
+	expires int64 // later than the test
+	live    bool
 }
 
 type principal struct {
@@ -170,6 +178,29 @@ func (m *model) revokeKeys(tenant store.TenantID, name string) verdict {
 		return unchanged
 	}
 	return did(changes...)
+}
+
+// userKey makes a key, or where key is nil revokes it.
+func (m *model) userKey(digest store.Digest, key *userKeyModel) verdict {
+	if key != nil {
+		m.userKeys[digest] = key
+	} else if key = m.userKeys[digest]; !key.live {
+		return unchanged
+	} else {
+		key.live = false
+	}
+	return did(store.Change{Kind: store.ChangeKey, Tenant: key.tenant, Digest: digest, Gone: !key.live},
+		store.Change{Kind: store.ChangeGrant, Tenant: key.tenant, Index: m.index(key.tenant, principal{policy.KindUser, key.user})})
+}
+
+// backed is until when API keys back a principal.
+func (m *model) backed(tenant store.TenantID, p principal) (until int64) {
+	for _, k := range m.userKeys {
+		if k.live && k.tenant == tenant && p == (principal{policy.KindUser, k.user}) {
+			until = max(until, k.expires)
+		}
+	}
+	return until
 }
 
 func (m *model) admit(tenant store.TenantID) verdict {

@@ -69,6 +69,9 @@ func sawGrant(tenant store.TenantID, p principal, row store.GrantRow) observatio
 		for _, m := range row.Grant {
 			got[m.Expires] = m.Role
 		}
+		if want := r.model.backed(tenant, p); row.KeyBackedUntil != want {
+			r.Errorf("at %d: %v of tenant %d is backed until %d, want %d", r.now, p, tenant, row.KeyBackedUntil, want)
+		}
 		held := r.model.tenants[tenant].grants[p]
 		if len(got) != len(held) || len(row.Grant) != len(held) {
 			r.Errorf("at %d: %v of tenant %d holds %v, want %v", r.now, p, tenant, row.Grant, held)
@@ -101,11 +104,33 @@ func sawKey(digest store.Digest, row store.KeyRow, read time.Time) observation {
 	}}
 }
 
+func sawUserKey(digest store.Digest, row store.UserKeyRow) observation {
+	return observation{"user key", row.Revision, func(r *replay) {
+		want := r.model.userKeys[digest]
+		if row.Key == nil || want == nil {
+			if row.Key != nil || want != nil {
+				r.Errorf("at %d: user key %+v, want %+v", r.now, row.Key, want)
+			}
+			return
+		}
+		got := userKeyModel{row.Key.Tenant, row.Key.User, row.Key.Expires.UnixNano(), row.Key.Revoked.IsZero()}
+		if got != *want || row.Key.Digest != digest {
+			r.Errorf("at %d: user key %+v, want %+v", r.now, row.Key, want)
+		}
+	}}
+}
+
 func sawBase(base store.Base, digests map[store.Digest]bool) observation {
 	return observation{"base", base.Head, func(r *replay) {
 		for digest, key := range r.model.keys {
 			if digests[digest] != key.live {
 				r.Errorf("at %d: key %+v is in the load: %v", r.now, key, digests[digest])
+			}
+			delete(digests, digest)
+		}
+		for digest, key := range r.model.userKeys {
+			if digests[digest] != key.live {
+				r.Errorf("at %d: user key %+v is in the load: %v", r.now, key, digests[digest])
 			}
 			delete(digests, digest)
 		}

@@ -73,6 +73,7 @@ type world struct {
 	reads    []observation
 	expiries int64  // each membership gets the next: it tells which write made it
 	secret   string // the key that was made last
+	userKeys []store.UserKey
 }
 
 func (w *world) see(o observation) {
@@ -95,7 +96,7 @@ func (w *world) write(on *kit, rng *rand.Rand, secret string) {
 	p := somebody(rng)
 	var wr written
 	var err error
-	switch n := rng.IntN(24); {
+	switch n := rng.IntN(30); {
 	case n < 4:
 		wr.what = "put role " + role
 		wr.result, err = on.PutRole(w.ctx, w.by, tenant, role, nil)
@@ -157,7 +158,37 @@ func (w *world) write(on *kit, rng *rand.Rand, secret string) {
 			v.changes = append(v.changes, m.retire(tenant, "env", digestOf(secret))...)
 			return v
 		}
-	case n < 23:
+	case n < 26:
+		w.mu.Lock()
+		w.expiries += int64(time.Microsecond)
+		expires := w.expiries
+		w.mu.Unlock()
+		key := userKeyOf(tenant, "ci", "user's "+secret)
+		key.Expires = time.Unix(0, expires)
+		var made store.UserKey
+		wr.what = "create user key"
+		made, wr.result, err = on.CreateUserKey(w.ctx, w.by, key)
+		if errors.Is(err, store.ErrKeyCap) {
+			return
+		}
+		wr.apply = func(m *model, _ int64) verdict {
+			return m.userKey(key.Digest, &userKeyModel{tenant, "ci", expires, true})
+		}
+		w.mu.Lock()
+		w.userKeys = append(w.userKeys, made)
+		w.mu.Unlock()
+	case n < 28:
+		w.mu.Lock()
+		if len(w.userKeys) == 0 {
+			w.mu.Unlock()
+			return
+		}
+		key := pick(rng, w.userKeys...)
+		w.mu.Unlock()
+		wr.what = "revoke user key"
+		wr.result, err = on.RevokeUserKey(w.ctx, w.by, key.Tenant, key.User, key.ID)
+		wr.apply = func(m *model, _ int64) verdict { return m.userKey(key.Digest, nil) }
+	case n < 29:
 		wr.what = "admit tenant"
 		wr.result, err = on.AdmitTenant(w.ctx, w.by, tenant)
 		wr.apply = func(m *model, _ int64) verdict { return m.admit(tenant) }
@@ -198,6 +229,7 @@ func (w *world) readRows(on *kit, rng *rand.Rand, stop <-chan struct{}) {
 		case 6:
 			digest := digestOf(fmt.Sprintf("w%d-%d", rng.IntN(modelWriters), rng.IntN(modelWrites)))
 			w.readKey(on, digest)
+			w.readUserKey(on, rng)
 		case 7:
 			digests := make(map[store.Digest]bool)
 			base, err := on.Bootstrap(w.ctx, func(d store.Digest) error {
@@ -226,6 +258,7 @@ func (w *world) readHot(on *kit, rng *rand.Rand, stop <-chan struct{}) {
 		for range 3 {
 			w.readKey(on, digest)
 		}
+		w.readUserKey(on, rng)
 	}
 }
 
@@ -240,6 +273,20 @@ func (w *world) readKey(on *kit, digest store.Digest) {
 	row, err := on.Key(w.ctx, digest)
 	w.noErr("key", err)
 	w.see(sawKey(digest, row, time.Now()))
+}
+
+// readUserKey reads one of the keys that were made last, which are the likeliest to
+// be revoked just now.
+func (w *world) readUserKey(on *kit, rng *rand.Rand) {
+	w.mu.Lock()
+	var digest store.Digest
+	if n := len(w.userKeys); n > 0 {
+		digest = w.userKeys[n-1-rng.IntN(min(n, 8))].Digest
+	}
+	w.mu.Unlock()
+	row, err := on.UserKey(w.ctx, digest)
+	w.noErr("user key", err)
+	w.see(sawUserKey(digest, row))
 }
 
 // followDeltas goes from revision to revision as a sidecar does.
@@ -283,7 +330,7 @@ func (w *world) replay(start store.Revision) {
 	slices.SortStableFunc(w.reads, func(a, b observation) int { return int(a.at.Number - b.at.Number) })
 	r := &replay{
 		T:       w.T,
-		model:   &model{tenants: make(map[store.TenantID]*tenantModel), keys: make(map[store.Digest]*keyModel), index: w.indexOf},
+		model:   &model{tenants: make(map[store.TenantID]*tenantModel), keys: make(map[store.Digest]*keyModel), userKeys: make(map[store.Digest]*userKeyModel), index: w.indexOf},
 		changes: make(map[int64][]store.Change),
 		born:    make(map[policy.RoleID]roleBirth),
 		ids:     make(map[roleBirth]policy.RoleID),
