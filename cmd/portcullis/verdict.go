@@ -48,7 +48,7 @@ var meanings = map[policy.Reason]string{
 	policy.ReasonInvalidToken:           "the token does not verify: signature, algorithm, issuer, audience or form",
 	policy.ReasonExpired:                "the credential was good and has expired",
 	policy.ReasonRevoked:                "the credential was revoked",
-	policy.ReasonBadKey:                 "no client key of this store is this secret",
+	policy.ReasonBadKey:                 "no live key of this store is this secret",
 	policy.ReasonConflictingCredentials: "the request brings credentials twice, or two that disagree",
 	policy.ReasonWrongTenant:            "the rule is not for the caller's tenant, or that tenant is not admitted",
 	policy.ReasonMissingPermission:      "no live role of the caller carries the permission that the rule requires",
