@@ -159,6 +159,7 @@ func TestValues(t *testing.T) {
 		{"AUTH_EXTAUTHZ_INSECURE", []string{"true", "FALSE", "1", "0", "yes", "off"}, []string{"maybe", "2", "truee", " true"}},
 		{"AUTH_EXTAUTHZ_FAULTS", []string{"unavailable"}, []string{"Unavailable", "allow"}},
 		{"AUTH_CONTEXT_EXTENSIONS", []string{"narrow", "replace", "ignore"}, []string{"widen", "NARROW"}},
+		{"AUTH_STRICT_USERS_DEFAULT", []string{"true", "no"}, []string{"maybe", "strict"}},
 		{"AUTH_POLICY_FILE", []string{"policy.yaml", "/etc/p.yaml"}, []string{"-----BEGIN", "a\nb"}},
 		{"AUTH_TENANTS", []string{"all", "default", "acme, globex"}, []string{"all,acme", "acme,acme", "acme,", "a/b", strings.Repeat("a", 65), "é"}},
 		{"AUTH_SERVER_HOST", []string{"::1", "[::1]", "localhost", "127.0.0.1"}, []string{"127.0.0.1:5000", "a/b", "http://x", "1.2.3", "a b"}},

@@ -132,7 +132,7 @@ func Table() []Setting {
 			}},
 
 		{Name: "AUTH_STRICT_USERS_DEFAULT", Default: "false", Want: wantBool, Bool: true,
-			Usage: "users of new tenants need an API key, at the gate and in permission checks; existing tenants keep what they have",
+			Usage: "users of new tenants need an API key, at the gate and in permission checks; existing tenants, `default` among them, keep what they have",
 			parse: func(c *Config, v string) error { return parseBool(&c.StrictUsersDefault, v) }},
 		{Name: "AUTH_AUDIT_CHECKS", Default: "false", Want: wantBool, Bool: true,
 			Usage: "audit the admin API's permission checks too",

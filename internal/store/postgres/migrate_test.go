@@ -179,3 +179,36 @@ func TestMigrateGoesOnAfterAFailure(t *testing.T) {
 		t.Errorf("mended: applied %+v, error %v; want the last one", applied, err)
 	}
 }
+
+// A database of schema 1 is brought up with all that it holds, beside a program of
+// schema 1 that goes on: what that one writes and reads is there and allowed to it.
+func TestUpgradeFromSchema1(t *testing.T) {
+	url := testkit.Postgres(t)
+	first, err := fs.ReadFile(migrations, "migrations/00001_schema.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := migrateTo(t.Context(), url, fstest.MapFS{"migrations/00001_schema.sql": {Data: first}}); err != nil {
+		t.Fatal(err)
+	}
+	execSQL(t, url, `INSERT INTO portcullis.tenants (name, admitted, created_at) VALUES ('before', true, 1)`)
+	applied, err := Migrate(t.Context(), url)
+	if err != nil || len(applied) != 1 || applied[0].Version != 2 {
+		t.Fatalf("applied %+v, error %v", applied, err)
+	}
+	execSQL(t, url, `INSERT INTO portcullis.tenants (name, admitted, created_at) VALUES ('meanwhile', true, 1)`)
+	st := openTest(t, url)
+	tenants, err := st.Tenants(t.Context())
+	if err != nil || len(tenants) != 3 {
+		t.Fatalf("tenants %+v, error %v", tenants, err)
+	}
+	for _, tenant := range tenants {
+		if tenant.StrictUsers || !tenant.Admitted {
+			t.Errorf("tenant %+v", tenant)
+		}
+	}
+	var reader, writer int64
+	if err := connect(t, url).QueryRow(t.Context(), `SELECT oldest_reader, oldest_writer FROM portcullis.compatibility`).Scan(&reader, &writer); err != nil || reader != 1 || writer != 1 {
+		t.Errorf("programs must know schema %d to read and %d to write, error %v: want 1", reader, writer, err)
+	}
+}

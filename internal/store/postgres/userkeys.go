@@ -31,6 +31,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`
 	// Until when the principal's API keys back it: $1 is the tenant, $2 the index.
 	sqlKeyBacked = `SELECT coalesce(max(coalesce(k.expires_at, 9223372036854775807)), 0)
  FROM portcullis.user_keys k WHERE k.tenant_id = $1 AND k.principal_index = $2 AND k.revoked_at IS NULL`
+
+	sqlStrict = `SELECT t.strict_users, (` + sqlKeyBacked + `) FROM portcullis.tenants t WHERE t.id = $1`
 )
 
 // userKeyScan is the destination of userKeyColumns. All may be NULL, in an outer
@@ -165,18 +167,18 @@ func (s *Store) RevokeUserKey(ctx context.Context, by store.Actor, tenant store.
 }
 
 // mustBeBacked refuses a user without an active API key where the tenant requires
-// one.
+// one. A tenant that is not there is left to what comes after.
 func (tx *writeTx) mustBeBacked(tenant store.TenantID, kind policy.Kind, id string) error {
-	t, err := tx.tenant(tenant)
-	if err != nil || !t.StrictUsers || kind != policy.KindUser {
-		return err
+	if kind != policy.KindUser {
+		return nil
 	}
 	index := store.PlainIndex(tenant, kind, id)
+	var strict bool
 	var until int64
-	if err := tx.scan(sqlKeyBacked, []any{int64(tenant), index[:]}, &until); err != nil {
+	if err := tx.scan(sqlStrict, []any{int64(tenant), index[:]}, &strict, &until); err != nil && !isNoRows(err) {
 		return err
 	}
-	if !policy.KeyBacked(t.StrictUsers, kind, until, tx.now.UnixNano()) {
+	if !policy.KeyBacked(strict, kind, until, tx.now.UnixNano()) {
 		return fmt.Errorf("user %q: %w", id, store.ErrNotKeyBacked)
 	}
 	return nil

@@ -30,6 +30,8 @@ const (
 	// Until when the principal's API keys back it: ?1 is the tenant, ?2 the index.
 	sqlKeyBacked = `SELECT coalesce(max(coalesce(k.expires_at, 9223372036854775807)), 0)
 		FROM user_keys AS k WHERE k.tenant_id = ?1 AND k.principal_index = ?2 AND k.revoked_at IS NULL`
+
+	sqlStrict = `SELECT t.strict_users, (` + sqlKeyBacked + `) FROM tenants AS t WHERE t.id = ?1`
 )
 
 // UserKey implements store.Reader.
@@ -147,18 +149,18 @@ func (s *Store) RevokeUserKey(ctx context.Context, by store.Actor, tenant store.
 }
 
 // mustBeBacked refuses a user without an active API key where the tenant requires
-// one.
+// one. A tenant that is not there is left to what comes after.
 func (tx *writeTx) mustBeBacked(tenant store.TenantID, kind policy.Kind, id string) error {
-	t, err := tenantByID(tx.ctx, tx.conn, tenant)
-	if err != nil || !t.StrictUsers || kind != policy.KindUser {
-		return err
+	if kind != policy.KindUser {
+		return nil
 	}
 	index := store.PlainIndex(tenant, kind, id)
+	var strict bool
 	var until int64
-	if err := tx.scan(tx.ctx, sqlKeyBacked, args{int64(tenant), index[:]}, &until); err != nil {
+	if err := tx.scan(tx.ctx, sqlStrict, args{int64(tenant), index[:]}, &strict, &until); err != nil && !absent(err) {
 		return err
 	}
-	if !policy.KeyBacked(t.StrictUsers, kind, until, tx.now.UnixNano()) {
+	if !policy.KeyBacked(strict, kind, until, tx.now.UnixNano()) {
 		return fmt.Errorf("user %q: %w", id, store.ErrNotKeyBacked)
 	}
 	return nil
