@@ -11,6 +11,10 @@ type Policy struct {
 	rules  []*Rule
 	byName map[string]*Rule
 	digest string
+
+	workloads []*Workload
+	bySPIFFE  map[string]*Workload
+
 	matcher
 }
 
@@ -31,7 +35,7 @@ func Compile(src []byte) (*Policy, error) {
 }
 
 // Empty returns the policy without rules, which denies every request.
-func Empty() *Policy { return newPolicy(nil, nil) }
+func Empty() *Policy { return newPolicy(nil, file{}) }
 
 // Rules returns the rules in the order of the file. The caller must not change
 // them.
@@ -46,18 +50,24 @@ func (p *Policy) Len() int { return len(p.rules) }
 // Digest names the policy's source: the first 12 hex digits of its SHA-256.
 func (p *Policy) Digest() string { return p.digest }
 
-// newPolicy builds the policy of rules that have no ties between them.
-func newPolicy(src []byte, rules []*Rule) *Policy {
+// newPolicy builds the policy of a file whose rules have no ties between them.
+func newPolicy(src []byte, f file) *Policy {
 	sum := sha256.Sum256(src)
 	p := &Policy{
-		rules:  rules,
-		byName: make(map[string]*Rule, len(rules)),
+		rules:  f.rules,
+		byName: make(map[string]*Rule, len(f.rules)),
 		digest: hex.EncodeToString(sum[:6]),
+
+		workloads: f.workloads,
+		bySPIFFE:  make(map[string]*Workload, len(f.workloads)),
 	}
-	for _, r := range rules {
+	for _, r := range f.rules {
 		p.byName[r.Name] = r
 	}
-	p.matcher.build(rules)
+	for _, w := range f.workloads {
+		p.bySPIFFE[w.SPIFFE] = w
+	}
+	p.matcher.build(f.rules)
 	return p
 }
 
@@ -74,7 +84,7 @@ func (y *yamlReader) compile(src []byte) (*Policy, file) {
 	if y.err() != nil {
 		return nil, f
 	}
-	p := newPolicy(src, f.rules)
+	p := newPolicy(src, f)
 	if p.mostVisits > maxVisits {
 		y.add(0, "", "one request path could lead the matcher through %d branches, more than %d: too many rules have {name} beside literal segments on many levels; spell some of the parameters out or move them to the end of the path", p.mostVisits, maxVisits)
 		return nil, f
