@@ -16,17 +16,22 @@ func warmCases(g *gate) map[string]request {
 		return r
 	}
 	return map[string]request{
-		"ok":                      typical(request{path: "/posts/17", headers: bearer(g.token("ann"))}),
-		"ok, client key":          typical(request{path: "/posts/17", headers: clientKey(g.keys["default/ci"])}),
-		"ok, anonymous":           typical(request{path: "/healthz"}),
-		"ok, authenticated":       typical(request{path: "/me", headers: bearer(g.token("bob"))}),
-		"missing_permission":      typical(request{path: "/posts/17", method: "PUT", headers: bearer(g.token("bob"))}),
-		"missing_credential":      typical(request{path: "/posts/17"}),
-		"bad_key":                 typical(request{path: "/posts/17", headers: clientKey("12345678-1234-4123-8123-123456789abc")}),
-		"no_rule":                 typical(request{path: "/nowhere", headers: bearer(g.token("ann"))}),
-		"ambiguous_request":       typical(request{path: "/root/../x", headers: bearer(g.token("ann"))}),
-		"wrong_tenant":            typical(request{path: "/posts/17", headers: bearer(g.token("globex/gil"))}),
-		"conflicting_credentials": typical(request{path: "/posts/17", headers: with(bearer(g.token("ann")), "x-client-key", g.keys["globex/ci"])}),
+		"ok":                              typical(request{path: "/posts/17", headers: bearer(g.token("ann"))}),
+		"ok, client key":                  typical(request{path: "/posts/17", headers: clientKey(g.keys["default/ci"])}),
+		"ok, anonymous":                   typical(request{path: "/healthz"}),
+		"ok, authenticated":               typical(request{path: "/me", headers: bearer(g.token("bob"))}),
+		"ok, workload":                    typical(request{path: "/stock/17", peer: cart}),
+		"ok, actor":                       typical(request{path: "/stock/17", peer: cart, headers: bearer(g.token("ann"))}),
+		"missing_credential, certificate": typical(request{path: "/posts/17", peer: cart}),
+		"missing_credential, unknown certificate": typical(request{path: "/stock/17", peer: "spiffe://example.org/ns/shop/sa/unknown"}),
+		"missing_permission, workload":            typical(request{path: "/stock/17", method: "PUT", peer: cart}),
+		"missing_permission":                      typical(request{path: "/posts/17", method: "PUT", headers: bearer(g.token("bob"))}),
+		"missing_credential":                      typical(request{path: "/posts/17"}),
+		"bad_key":                                 typical(request{path: "/posts/17", headers: clientKey("12345678-1234-4123-8123-123456789abc")}),
+		"no_rule":                                 typical(request{path: "/nowhere", headers: bearer(g.token("ann"))}),
+		"ambiguous_request":                       typical(request{path: "/root/../x", headers: bearer(g.token("ann"))}),
+		"wrong_tenant":                            typical(request{path: "/posts/17", headers: bearer(g.token("globex/gil"))}),
+		"conflicting_credentials":                 typical(request{path: "/posts/17", headers: with(bearer(g.token("ann")), "x-client-key", g.keys["globex/ci"])}),
 	}
 }
 
@@ -92,18 +97,20 @@ func TestLoggedChecksAllocateNothing(t *testing.T) {
 	go func() { done <- log.Run(ctx) }()
 	defer func() { cancel(); <-done }()
 	g := newGate(t, func(cfg *Config) { cfg.Log = log })
-	req := marshal(t, warmCases(g)["ok"].message())
-	least := 1.0
-	for range 50 {
-		if got := g.verdictOf(g.askBytes(req)); got != "ok" {
-			t.Fatal(got)
+	for _, name := range []string{"ok", "ok, workload", "ok, actor"} {
+		req := marshal(t, warmCases(g)[name].message())
+		least := 1.0
+		for range 50 {
+			if got := g.verdictOf(g.askBytes(req)); got != "ok" {
+				t.Fatalf("%s: %s", name, got)
+			}
+			if !raceEnabled {
+				least = min(least, g.allocations(req))
+			}
 		}
-		if !raceEnabled {
-			least = min(least, g.allocations(req))
+		if least > 0 && !raceEnabled {
+			t.Errorf("%s: %v allocations", name, least)
 		}
-	}
-	if least > 0 && !raceEnabled {
-		t.Errorf("%v allocations", least)
 	}
 }
 

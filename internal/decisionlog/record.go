@@ -14,15 +14,18 @@ const (
 	ProofNone      Proof = iota // nobody: an anonymous rule, or no usable credential
 	ProofJWT                    // a token; see Record.Issuer, KeyID and TokenID
 	ProofClientKey              // a client key; its name is the principal's id, or Record.KeyName
+	ProofMTLS                   // the certificate of the connection; see Record.SPIFFE
 )
 
-// String returns "none", "jwt" or "client_key".
+// String returns "none", "jwt", "client_key" or "mtls".
 func (p Proof) String() string {
 	switch p {
 	case ProofJWT:
 		return "jwt"
 	case ProofClientKey:
 		return "client_key"
+	case ProofMTLS:
+		return "mtls"
 	}
 	return "none"
 }
@@ -41,6 +44,8 @@ type Record struct {
 	KeyID     string // its `kid`,
 	TokenID   string // and its `jti`
 	KeyName   string // of a client key that came beside a JWT, or alone
+	SPIFFE    string // of a workload's certificate
+	Actor     string // what the connection's certificate names, where it proved no principal
 	Roles     []string
 
 	Rule         string // "" where none matched
