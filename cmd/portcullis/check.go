@@ -136,18 +136,22 @@ func (f *checkFlags) question(stdin io.Reader) (question, error) {
 	if !utf8.ValidString(f.principal) {
 		return q, usagef("--principal: not UTF-8; Envoy sends no such name")
 	}
-	fromStdin := ""
-	for _, secret := range []struct{ flag, value, file, header, scheme string }{
+	secrets := []struct{ flag, value, file, header, scheme string }{
 		{"--token", f.token, f.tokenFile, policy.HeaderAuthorization, "Bearer "},
 		{"--client-key", f.clientKey, f.clientKeyFile, policy.HeaderClientKey, ""},
 		{"--api-key", f.apiKey, f.apiKeyFile, policy.HeaderAPIKey, ""},
-	} {
-		if secret.value == "-" {
-			if fromStdin != "" {
-				return q, usagef("%s and %s cannot both be read from standard input: put one into a file", fromStdin, secret.flag)
-			}
-			fromStdin = secret.flag
+	}
+	fromStdin := ""
+	for _, secret := range secrets {
+		if secret.value != "-" {
+			continue
 		}
+		if fromStdin != "" {
+			return q, usagef("%s and %s cannot both be read from standard input: put one into a file", fromStdin, secret.flag)
+		}
+		fromStdin = secret.flag
+	}
+	for _, secret := range secrets {
 		text, err := secretText(secret.flag, secret.value, secret.file, stdin)
 		if err != nil {
 			return q, err
