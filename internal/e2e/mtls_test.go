@@ -90,9 +90,11 @@ func logMetadata(t *testing.T, b *bootstrapv3.Bootstrap, file string) {
 	}
 }
 
-// with is the TLS of a client that has a certificate.
+// with is the TLS of a client that presents a certificate, whichever authorities
+// Envoy asks for. An empty one is none.
 func (m *mtlsWorld) with(pair tls.Certificate) *tls.Config {
-	return &tls.Config{RootCAs: m.roots, ServerName: blog, MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+	return &tls.Config{RootCAs: m.roots, ServerName: blog, MinVersion: tls.VersionTLS12,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }}
 }
 
 // as is with a certificate of the authority that Envoy trusts.
@@ -157,15 +159,13 @@ func TestWorkloadsThroughEnvoy(t *testing.T) {
 // Envoy refuses who cannot prove a certificate before anybody is asked.
 func TestCertificatesThatEnvoyRefuses(t *testing.T) {
 	m := newMTLSWorld(t)
-	bare := m.with(tls.Certificate{})
-	bare.Certificates = nil
 	stolen := m.ca.issue(t, names{uris: []string{cartID}})
 	stolen.PrivateKey = newPrivateKey(t)
 	for name, config := range map[string]*tls.Config{
 		"of another authority": m.with(m.other.issue(t, names{uris: []string{cartID}})),
 		"expired":              m.as(t, names{uris: []string{cartID}, expired: time.Hour}),
 		"without its key":      m.with(stolen),
-		"none":                 bare,
+		"none":                 m.with(tls.Certificate{}),
 	} {
 		asked, reached := m.counters(t, envoy.ListenerIngress), m.upstream.Requests()
 		resp, err := m.trySend(envoy.ListenerIngress, request{tls: config, line: "GET /stock/1", headers: []string{bearer(m.bob)}})
