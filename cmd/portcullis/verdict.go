@@ -45,7 +45,7 @@ var meanings = map[policy.Reason]string{
 	policy.ReasonNoRule:                 "no rule of the policy file matches this host, method and path",
 	policy.ReasonAmbiguousRequest:       "the request can be read in more than one way, and the rule does not opt in",
 	policy.ReasonTooLarge:               "the request is larger than the gate reads",
-	policy.ReasonMissingCredential:      "the rule needs a caller, and the request brings no credential",
+	policy.ReasonMissingCredential:      "the rule needs a caller, and the request brings no credential (a certificate is one only under mtls: true, by a SPIFFE id of the policy file)",
 	policy.ReasonInvalidToken:           "the token does not verify: signature, algorithm, issuer, audience or form",
 	policy.ReasonExpired:                "the credential was good and has expired",
 	policy.ReasonRevoked:                "the credential was revoked",
