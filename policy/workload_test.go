@@ -163,3 +163,64 @@ func TestDecideWorkloads(t *testing.T) {
 		}
 	}
 }
+
+func TestWorkloadWarnings(t *testing.T) {
+	const workloads = "version: 1\nworkloads:\n  - {spiffe: 'spiffe://a/b', id: x}\n  - {spiffe: 'spiffe://a/c', id: y, tenant: acme}\nrules:\n"
+	for src, want := range map[string]string{
+		policyOf("name: a, path: /a, allow: authenticated"):                           "",
+		workloads + "  - {name: a, path: /a, require: p, mtls: true, tenants: any}\n": "",
+		workloads + "  - {name: a, path: /a, require: p, mtls: true}\n":               `line 4: workload #2: no rule for tenant "acme" has mtls: true, so it passes nowhere`,
+		policyOf("name: a, path: /a, require: p, mtls: true"):                         `line 3: rule "a": mtls: true, but the file has no workload of the rule's tenants`,
+		policyOf("name: a, path: /a, require: p, mtls: true, tenants: any"):           `line 3: rule "a": mtls: true, but the file has no workload of the rule's tenants`,
+		workloads + "  - {name: a, path: /a, require: p, mtls: true, tenants: [acme]}\n  - {name: b, path: /b, require: p, mtls: true, tenants: [globex]}\n": `line 7: rule "b": mtls: true, but the file has no workload of the rule's tenants
+line 3: workload #1: no rule for tenant "default" has mtls: true, so it passes nowhere`,
+	} {
+		var got []string
+		for _, w := range mustCompile(t, src).Warnings() {
+			got = append(got, w.String())
+		}
+		if text := strings.Join(got, "\n"); text != want {
+			t.Errorf("%s\ngot\n%s\nwant\n%s", src, text, want)
+		}
+	}
+}
+
+// Test cases name a caller by its certificate as well.
+func TestRunTestsByCertificate(t *testing.T) {
+	const src = `version: 1
+workloads:
+  - {spiffe: "spiffe://a/cart", id: cart}
+  - {spiffe: "spiffe://a/partner", id: cart, tenant: acme}
+rules:
+  - {name: stock, path: /stock, require: view, mtls: true}
+  - {name: page, path: /page, require: view}
+tests:
+  roles: {viewer: {permissions: [view]}}
+  cases:
+`
+	const viewer = ", roles: [viewer]}, expect: "
+	for item, wrong := range map[string]string{
+		"request: {path: /stock}, principal: {spiffe: 'spiffe://a/cart'" + viewer + "allow":                             ``,
+		"request: {path: /stock}, principal: {spiffe: 'spiffe://a/cart'}, expect: deny, reason: missing_permission":     ``,
+		"request: {path: /page}, principal: {spiffe: 'spiffe://a/cart'" + viewer + "deny, reason: missing_credential":   ``,
+		"request: {path: /stock}, principal: {spiffe: 'spiffe://a/other'" + viewer + "deny, reason: missing_credential": ``,
+		"request: {path: /stock}, principal: {spiffe: 'spiffe://a/partner'" + viewer + "deny, reason: wrong_tenant":     ``,
+		"request: {path: /stock}, principal: {spiffe: 'spiffe://a/other'" + viewer + "allow":                            `expected allow, got deny (missing_credential); the rule was stock`,
+	} {
+		results, err := policy.RunTests([]byte(src+"    - {name: c, "+item+"}\n"), nil)
+		if err != nil || results[0].Wrong != wrong {
+			t.Errorf("%s: %v, %+v; want %q", item, err, results, wrong)
+		}
+	}
+	for item, want := range map[string]string{
+		"{spiffe: 'spiffe://a/cart', id: x}":          `line 11: case "c": principal: id: the workloads of the policy say who a spiffe id is; leave id out`,
+		"{spiffe: 'spiffe://a/cart', kind: workload}": `line 11: case "c": principal: kind: the workloads of the policy say who a spiffe id is; leave kind out`,
+		"{spiffe: cart.shop}":                         `line 11: case "c": principal: spiffe: "cart.shop" is no SPIFFE id: it begins with spiffe://, in small letters`,
+		"{roles: [viewer]}":                           `line 11: case "c": principal: id is missing`,
+	} {
+		_, err := policy.RunTests([]byte(src+"    - {name: c, request: {path: /}, expect: deny, principal: "+item+"}\n"), nil)
+		if err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", item, err, want)
+		}
+	}
+}
