@@ -328,12 +328,3 @@ func (y *yamlReader) readTenants(rule *Rule, at *yaml.Node) {
 		}
 	}
 }
-
-func (y *yamlReader) readMTLS(rule *Rule, at *yaml.Node) {
-	if at == nil {
-		return
-	}
-	if rule.MTLS = y.boolean(at, "mtls"); rule.MTLS && rule.Access == AccessAnonymous {
-		y.fail(at, "mtls: an anonymous rule asks nobody for a certificate; leave mtls out")
-	}
-}

@@ -97,6 +97,15 @@ func (y *yamlReader) readWorkload(at *yaml.Node, what string) *Workload {
 	return w
 }
 
+func (y *yamlReader) readMTLS(rule *Rule, at *yaml.Node) {
+	if at == nil {
+		return
+	}
+	if rule.MTLS = y.boolean(at, "mtls"); rule.MTLS && rule.Access == AccessAnonymous {
+		y.fail(at, "mtls: an anonymous rule asks nobody for a certificate; leave mtls out")
+	}
+}
+
 // checkWorkloadID returns what is wrong with a workload's id, or "". It becomes a
 // header and names a membership, as a token's subject does.
 func checkWorkloadID(text string) string {
