@@ -11,10 +11,7 @@ type Policy struct {
 	rules  []*Rule
 	byName map[string]*Rule
 	digest string
-
-	workloads []*Workload
-	bySPIFFE  map[string]*Workload
-
+	workloadTable
 	matcher
 }
 
@@ -35,7 +32,7 @@ func Compile(src []byte) (*Policy, error) {
 }
 
 // Empty returns the policy without rules, which denies every request.
-func Empty() *Policy { return newPolicy(nil, file{}) }
+func Empty() *Policy { return newPolicy(nil, nil) }
 
 // Rules returns the rules in the order of the file. The caller must not change
 // them.
@@ -50,24 +47,18 @@ func (p *Policy) Len() int { return len(p.rules) }
 // Digest names the policy's source: the first 12 hex digits of its SHA-256.
 func (p *Policy) Digest() string { return p.digest }
 
-// newPolicy builds the policy of a file whose rules have no ties between them.
-func newPolicy(src []byte, f file) *Policy {
+// newPolicy builds the policy of rules that have no ties between them.
+func newPolicy(src []byte, rules []*Rule) *Policy {
 	sum := sha256.Sum256(src)
 	p := &Policy{
-		rules:  f.rules,
-		byName: make(map[string]*Rule, len(f.rules)),
+		rules:  rules,
+		byName: make(map[string]*Rule, len(rules)),
 		digest: hex.EncodeToString(sum[:6]),
-
-		workloads: f.workloads,
-		bySPIFFE:  make(map[string]*Workload, len(f.workloads)),
 	}
-	for _, r := range f.rules {
+	for _, r := range rules {
 		p.byName[r.Name] = r
 	}
-	for _, w := range f.workloads {
-		p.bySPIFFE[w.SPIFFE] = w
-	}
-	p.matcher.build(f.rules)
+	p.matcher.build(rules)
 	return p
 }
 
@@ -84,7 +75,8 @@ func (y *yamlReader) compile(src []byte) (*Policy, file) {
 	if y.err() != nil {
 		return nil, f
 	}
-	p := newPolicy(src, f)
+	p := newPolicy(src, f.rules)
+	p.workloadTable = newWorkloadTable(f.workloads)
 	if p.mostVisits > maxVisits {
 		y.add(0, "", "one request path could lead the matcher through %d branches, more than %d: too many rules have {name} beside literal segments on many levels; spell some of the parameters out or move them to the end of the path", p.mostVisits, maxVisits)
 		return nil, f

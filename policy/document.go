@@ -10,8 +10,7 @@ import (
 // ruleKeys are the keys of one rule, in the order in which messages list them.
 var ruleKeys = []string{
 	"name", "hosts", "methods", "path", "allow", "require", "tenants",
-	"allow_encoded_slash", "allow_double_slash", "allow_semicolon", "forward_credentials",
-	"mtls",
+	"allow_encoded_slash", "allow_double_slash", "allow_semicolon", "forward_credentials", "mtls",
 }
 
 // fewTenants is how many tenants of a rule are searched one by one: that is as

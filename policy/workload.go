@@ -16,14 +16,28 @@ type Workload struct {
 	Line      int       // where the entry begins in the file, from 1
 }
 
+// workloadTable is the workloads of a policy. The zero table has none.
+type workloadTable struct {
+	workloads []*Workload
+	bySPIFFE  map[string]*Workload
+}
+
+func newWorkloadTable(list []*Workload) workloadTable {
+	t := workloadTable{workloads: list, bySPIFFE: make(map[string]*Workload, len(list))}
+	for _, w := range list {
+		t.bySPIFFE[w.SPIFFE] = w
+	}
+	return t
+}
+
 // Workloads returns the workloads in the order of the file. The caller must not
 // change them.
-func (p *Policy) Workloads() []*Workload { return p.workloads }
+func (t *workloadTable) Workloads() []*Workload { return t.workloads }
 
 // Workload returns the workload of exactly this SPIFFE id, or nil. Text that is no
 // SPIFFE id, such as a certificate's DNS name or subject, has none. It allocates
 // nothing and keeps nothing of the text.
-func (p *Policy) Workload(spiffe string) *Workload { return p.bySPIFFE[spiffe] }
+func (t *workloadTable) Workload(spiffe string) *Workload { return t.bySPIFFE[spiffe] }
 
 // Bounds in bytes: of SPIFFE ids by the SPIFFE ID specification, sections 2.1 and
 // 2.3, and of a workload's id by what a header and a membership hold.
