@@ -197,7 +197,7 @@ func (c *Cache) SetPolicy(p *policy.Policy) {
 	c.policy = p
 	if s := c.snapshot.Load(); s != nil {
 		next := *s
-		next.Policy = p
+		next.setPolicy(p)
 		c.snapshot.Store(&next)
 	}
 }

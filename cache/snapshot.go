@@ -21,12 +21,29 @@ type Snapshot struct {
 	Revision store.Revision
 	Policy   *policy.Policy
 
+	workloads []Holder // of Policy's workloads, by their Index; for one policy and history
+
 	hist   *history
 	keys   *identity.Fingerprints // of every live client key and user API key; one set a history
 	byName shardMap[string, *Tenant]
 	byID   shardMap[store.TenantID, *Tenant]
 	roles  shardMap[store.TenantID, *policy.RoleTable] // loaded on first use
 	held   []store.TenantID                            // the keys of roles
+}
+
+// setPolicy puts the rules into a snapshot that is not shared yet.
+func (s *Snapshot) setPolicy(p *policy.Policy) {
+	s.Policy, s.workloads = p, make([]Holder, len(p.Workloads()))
+}
+
+// Workload finds the workload of the policy file that has exactly this SPIFFE id,
+// and what keeps its principal's index; nil where there is none.
+func (s *Snapshot) Workload(spiffe string) (*policy.Workload, *Holder) {
+	w := s.Policy.Workload(spiffe)
+	if w == nil {
+		return nil, nil
+	}
+	return w, &s.workloads[w.Index]
 }
 
 // Tenant finds a tenant by name. It is false for a tenant that does not exist or

@@ -191,7 +191,7 @@ func (c *Cache) loadAll(ctx context.Context, asked Instant) error {
 	}
 	fresh = fresh.withTenants(base.Tenants, c.serves)
 	c.swapMu.Lock()
-	fresh.Policy = c.policy
+	fresh.setPolicy(c.policy)
 	c.snapshot.Store(fresh)
 	c.swapMu.Unlock()
 	c.word.Store(&asked)

@@ -35,6 +35,18 @@ var bootstraps = map[string]Options{
 		Gate:     "gate.internal:9191",
 		GateTLS:  &ClientTLS{CAFile: "tls/ca.pem", CertFile: "tls/envoy.pem", KeyFile: "tls/envoy-key.pem"},
 	},
+	"client-certs": {
+		Listen:    "0.0.0.0:443",
+		ListenTLS: &ServerTLS{CertFile: "tls/ingress.pem", KeyFile: "tls/ingress-key.pem", ClientCAFile: "tls/ca.pem"},
+		Upstream:  "127.0.0.1:8080",
+		Gate:      "unix:///run/portcullis/extauthz.sock",
+	},
+	"client-certs-optional": {
+		Listen:    "0.0.0.0:443",
+		ListenTLS: &ServerTLS{CertFile: "tls/ingress.pem", KeyFile: "tls/ingress-key.pem", ClientCAFile: "tls/ca.pem", ClientCertOptional: true},
+		Upstream:  "127.0.0.1:8080",
+		Gate:      "unix:///run/portcullis/extauthz.sock",
+	},
 	"opt-ins-fail-open": {
 		Upstream:         "[::1]:8080",
 		UpstreamProtocol: UpstreamSame,
@@ -148,7 +160,8 @@ func TestOptionsThatAreWrongAreNamed(t *testing.T) {
 		"Upstream: \"a:b\"":          {Upstream: "a:b"},
 		"Permissive:":                {Upstream: "a:1", Permissive: ":80"},
 		"UpstreamProtocol:":          {Upstream: "a:1", UpstreamProtocol: 9},
-		"ListenTLS:":                 {Upstream: "a:1", ListenTLS: &ServerTLS{CertFile: "c"}},
+		"ListenTLS: name both":       {Upstream: "a:1", ListenTLS: &ServerTLS{CertFile: "c"}},
+		"ListenTLS: name the CA":     {Upstream: "a:1", ListenTLS: &ServerTLS{CertFile: "c", KeyFile: "k", ClientCertOptional: true}},
 		"GateTLS: name the CA":       {Upstream: "a:1", GateTLS: &ClientTLS{}},
 		"GateTLS: name both":         {Upstream: "a:1", GateTLS: &ClientTLS{CAFile: "c", KeyFile: "k"}},
 		"GateTLS: a unix socket":     {Upstream: "a:1", Gate: "unix:///s", GateTLS: &ClientTLS{CAFile: "c"}},

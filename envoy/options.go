@@ -86,10 +86,18 @@ type Options struct {
 	Permissive string
 }
 
-// ServerTLS is a certificate that Envoy presents, as paths that Envoy reads.
+// ServerTLS is a certificate that Envoy presents, and whose certificates it takes,
+// as paths that Envoy reads.
 type ServerTLS struct {
 	CertFile string // PEM, with intermediates
 	KeyFile  string // PEM
+	// ClientCAFile holds the authorities that sign clients, PEM. Where it is set, a
+	// client must present a certificate of theirs. Only what they signed comes to the
+	// gate as source.principal; empty: certificates are not asked for.
+	ClientCAFile string
+	// ClientCertOptional lets clients in without a certificate. One that is presented
+	// must be good all the same.
+	ClientCertOptional bool
 }
 
 // ClientTLS is how Envoy verifies the gate, and proves itself to it, as paths
@@ -126,6 +134,8 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if t := o.ListenTLS; t != nil && (t.CertFile == "" || t.KeyFile == "") {
 		errs = append(errs, wrong("ListenTLS", "name both the certificate and the key"))
+	} else if t != nil && t.ClientCertOptional && t.ClientCAFile == "" {
+		errs = append(errs, wrong("ListenTLS", "name the CA file that signs clients; without one no certificate is asked for, optional or not"))
 	}
 	if t := o.GateTLS; t != nil {
 		if t.CAFile == "" {

@@ -5,11 +5,13 @@ import (
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// clientTLS terminates clients' TLS at the listener.
+// clientTLS terminates clients' TLS at the listener, and verifies their certificates
+// where it knows who signs them.
 func clientTLS(t *ServerTLS) (*corev3.TransportSocket, error) {
-	return tlsSocket(&tlsv3.DownstreamTlsContext{
+	context := &tlsv3.DownstreamTlsContext{
 		CommonTlsContext: &tlsv3.CommonTlsContext{
 			TlsParams: &tlsv3.TlsParameters{
 				TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2,
@@ -18,7 +20,14 @@ func clientTLS(t *ServerTLS) (*corev3.TransportSocket, error) {
 			TlsCertificates: certificate(t.CertFile, t.KeyFile),
 			AlpnProtocols:   []string{"h2", "http/1.1"},
 		},
-	})
+	}
+	if t.ClientCAFile != "" {
+		context.RequireClientCertificate = wrapperspb.Bool(!t.ClientCertOptional)
+		context.CommonTlsContext.ValidationContextType = &tlsv3.CommonTlsContext_ValidationContext{
+			ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: file(t.ClientCAFile)},
+		}
+	}
+	return tlsSocket(context)
 }
 
 // tls13 is for the connection to the gate: both ends are known to speak it, and

@@ -34,6 +34,7 @@ type answer struct {
 
 	anonymous bool             // assert nothing
 	principal policy.Principal // the verified caller; zero where there is none
+	actor     string           // source.principal, unless it proved the principal; for metadata and the log alone
 	roles     []string         // the names of the roles that the principal holds, sorted
 	// rolesUnknown says that the roles could not be learned and that the rule does
 	// not need them: they are marked as left out, not passed off as none.
@@ -49,6 +50,9 @@ const (
 	maxHeaderText  = 1 << 10
 	maxRolesHeader = 4 << 10
 )
+
+// maxActor bounds the actor in metadata, in bytes: a SPIFFE id has no more.
+const maxActor = 2 << 10
 
 // headerSafe reports whether text may become a header's value: visible ASCII, with
 // spaces inside, not empty, not too long. Anything else could be read by an

@@ -31,6 +31,7 @@ type check struct {
 	token    *cache.Token
 	key      *cache.Key
 	userKey  *cache.UserKey
+	workload *cache.Holder // of a workload that mTLS proved
 	input    policy.Input
 	roles    []string
 	log      decisionlog.Record
@@ -81,6 +82,7 @@ func (c *Core) judge(k *check, req []byte) error {
 	}
 	k.received.gather(&k.view)
 	k.answer.grpc = k.received.grpc
+	k.answer.actor = text(k.view.principal)
 	if plantPanic && k.received.planted {
 		panic("planted by the request")
 	}
@@ -154,7 +156,7 @@ func validMethod(method []byte) bool {
 // attempt decides at one snapshot. retake asks for one more attempt, since the
 // cache has caught up with the store meanwhile.
 func (c *Core) attempt(k *check) (reason policy.Reason, retake bool) {
-	k.answer = answer{id: k.answer.id, grpc: k.answer.grpc}
+	k.answer = answer{id: k.answer.id, grpc: k.answer.grpc, actor: text(k.view.principal)}
 	k.snapshot = c.cache.Snapshot()
 	if k.snapshot == nil {
 		return policy.ReasonNoSnapshot, false
@@ -242,9 +244,12 @@ func forwards(d policy.Demand) bool {
 // authenticate proves who is calling. A token is proved without the store, so a
 // bad one is a denial even where the gate is out of touch.
 func (c *Core) authenticate(k *check) (policy.Reason, bool) {
-	k.token, k.key, k.userKey = nil, nil, nil
+	k.token, k.key, k.userKey, k.workload = nil, nil, nil, nil
 	r := &k.received
 	cred := identity.ReadCredentials(r.authorization, r.clientKey, r.apiKey)
+	if cred.Present == 0 {
+		return c.authenticateWorkload(k), false
+	}
 	if cred.Reason != policy.ReasonOK {
 		return cred.Reason, false
 	}
@@ -379,8 +384,10 @@ func (c *Core) loadGrant(k *check, tenant *cache.Tenant) cache.Lookup {
 		holder = &k.token.Holder
 	case k.userKey != nil:
 		holder = &k.userKey.Holder
-	default:
+	case k.key != nil:
 		holder = &k.key.Holder
+	default:
+		holder = k.workload
 	}
 	p := &k.answer.principal
 	held, end := c.cache.Grant(k.snapshot, tenant, p.Kind, p.ID, holder, k.now)
@@ -410,7 +417,7 @@ func (k *check) record(elapsed int64) *decisionlog.Record {
 	a := &k.answer
 	k.log = decisionlog.Record{
 		Time: time.Unix(0, k.now.Wall), DecisionID: a.id[:],
-		Principal: a.principal, Roles: a.roles,
+		Principal: a.principal, Actor: a.actor, Roles: a.roles,
 		Rule: a.rule, Effect: a.reason.Effect(), Reason: a.reason, Revision: a.revision,
 		Method: k.view.method, Host: k.view.host, Path: k.view.path,
 		Duration: time.Duration(elapsed), GRPC: a.grpc,
@@ -427,6 +434,9 @@ func (k *check) record(elapsed int64) *decisionlog.Record {
 	if k.token != nil {
 		k.log.Proof = decisionlog.ProofJWT
 		k.log.Issuer, k.log.KeyID, k.log.TokenID = k.token.Issuer, k.token.KeyID, k.token.ID
+	}
+	if a.principal.Kind == policy.KindWorkload {
+		k.log.Proof, k.log.SPIFFE = decisionlog.ProofMTLS, text(k.view.principal)
 	}
 	return &k.log
 }

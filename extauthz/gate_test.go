@@ -36,6 +36,16 @@ rules:
   - {name: matrix, path: "/matrix/{name}", require: view_content, allow_semicolon: true}
   - {name: loose, path: "/loose/{rest...}", require: view_content, allow_double_slash: true}
   - {name: root, path: "/root/{rest...}", require: view_content}
+  - {name: stock, path: "/stock/{item}", require: view_content, mtls: true}
+  - {name: restock, methods: [PUT], path: "/stock/{item}", require: edit_content, mtls: true}
+  - {name: who, path: /who, tenants: any, allow: authenticated, mtls: true}
+workloads:
+  - {spiffe: "spiffe://example.org/ns/shop/sa/cart", id: cart}
+  - {spiffe: "spiffe://old.example.org/cart", id: cart}
+  - {spiffe: "spiffe://example.org/ns/shop/sa/idle", id: idle}
+  - {spiffe: "spiffe://example.org/ns/lab/sa/new", tenant: t-new, id: cart}
+  - {spiffe: "spiffe://example.org/ns/lab/sa/gone", tenant: nosuch, id: cart}
+  - {spiffe: "spiffe://example.org/ns/globex/sa/cart", tenant: globex, id: cart}
 `
 
 var secret = []byte("a secret of thirty-two bytes, at least")
@@ -222,7 +232,7 @@ func (g *gate) populate(ctx context.Context) {
 		id, role string
 	}{
 		{def.ID, policy.KindUser, "ann", "editor"}, {def.ID, policy.KindUser, "ann", "viewer"}, {def.ID, policy.KindUser, "bob", "viewer"},
-		{def.ID, policy.KindClient, "ci", "viewer"}, {globex.ID, policy.KindUser, "gil", "viewer"}, {fresh.ID, policy.KindUser, "ned", "viewer"},
+		{def.ID, policy.KindClient, "ci", "viewer"}, {def.ID, policy.KindWorkload, "cart", "viewer"}, {globex.ID, policy.KindUser, "gil", "viewer"}, {fresh.ID, policy.KindUser, "ned", "viewer"},
 	} {
 		_, err = g.store.AddMember(ctx, by, m.tenant, m.kind, m.id, m.role, time.Time{})
 		g.must(err)
@@ -302,6 +312,7 @@ type request struct {
 	method, host, path string            // "" is GET, blog.example.com and /
 	headers            map[string]string // added to the pseudo-headers
 	extensions         map[string]string
+	peer               string                // source.principal
 	raw                []*corev3.HeaderValue // header_map; headers are left out where it is set
 	both               bool                  // send headers all the same
 }
@@ -337,6 +348,7 @@ func (r request) message() *authv3.CheckRequest {
 		http.HeaderMap = &corev3.HeaderMap{Headers: r.raw}
 	}
 	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{ContextExtensions: r.extensions,
+		Source:  &authv3.AttributeContext_Peer{Principal: r.peer},
 		Request: &authv3.AttributeContext_Request{Http: http}}}
 }
 

@@ -250,6 +250,9 @@ func metadata(b []byte, a *answer) []byte {
 	if metadataSafe(a.rule) {
 		b = textEntry(b, "rule", a.rule)
 	}
+	if !a.anonymous && len(a.actor) <= maxActor && metadataSafe(a.actor) {
+		b = textEntry(b, "actor", a.actor)
+	}
 	if a.principal.Kind != 0 && !a.anonymous {
 		b = textEntry(b, "kind", a.principal.Kind.String())
 		if metadataSafe(a.principal.Tenant) {

@@ -85,6 +85,9 @@ func naiveMetadata(a *answer) *structpb.Struct {
 		}
 	}
 	put("rule", a.rule)
+	if !a.anonymous && len(a.actor) <= 2048 {
+		put("actor", a.actor)
+	}
 	if a.principal.Kind != 0 && !a.anonymous {
 		put("kind", a.principal.Kind.String())
 		put("tenant", a.principal.Tenant)
@@ -177,6 +180,7 @@ func drawAnswer(t *rapid.T) *answer {
 		reason: policy.Reason(rapid.IntRange(0, int(policy.NumReasons)-1).Draw(t, "reason")),
 		id:     newDecisionID(),
 		rule:   text.Draw(t, "rule"),
+		actor:  rapid.OneOf(text, rapid.SampledFrom([]string{strings.Repeat("x", 2048), strings.Repeat("x", 2049)})).Draw(t, "actor"),
 		principal: policy.Principal{Tenant: text.Draw(t, "tenant"), Kind: policy.Kind(rapid.IntRange(0, 3).Draw(t, "kind")),
 			ID: text.Draw(t, "subject")},
 		roles:        rapid.SliceOfN(role, 0, 150).Draw(t, "roles"),

@@ -11,6 +11,7 @@ type Policy struct {
 	rules  []*Rule
 	byName map[string]*Rule
 	digest string
+	workloadTable
 	matcher
 }
 
@@ -75,6 +76,7 @@ func (y *yamlReader) compile(src []byte) (*Policy, file) {
 		return nil, f
 	}
 	p := newPolicy(src, f.rules)
+	p.workloadTable = newWorkloadTable(f.workloads)
 	if p.mostVisits > maxVisits {
 		y.add(0, "", "one request path could lead the matcher through %d branches, more than %d: too many rules have {name} beside literal segments on many levels; spell some of the parameters out or move them to the end of the path", p.mostVisits, maxVisits)
 		return nil, f

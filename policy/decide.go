@@ -21,6 +21,12 @@ func (d Demand) NeedsGrant() bool {
 	return d.HasPermission || asksPermission(d.Path) || asksPermission(d.Named)
 }
 
+// AcceptsMTLS reports whether a workload that is proved by mTLS may be the caller:
+// every rule that asks for one must say so, and a permission alone does not.
+func (d Demand) AcceptsMTLS() bool {
+	return (asks(d.Path) || asks(d.Named)) && (!asks(d.Path) || d.Path.MTLS) && (!asks(d.Named) || d.Named.MTLS)
+}
+
 // asks reports whether a rule needs a caller. What is not plainly anonymous does.
 func asks(r *Rule) bool { return r != nil && r.Access != AccessAnonymous }
 
@@ -40,9 +46,9 @@ type Input struct {
 
 // Decide says whether a request is allowed, and why not. It is total and pure
 // and allocates nothing. The reasons are ReasonOK, ReasonNoRule for an empty
-// demand, ReasonMissingCredential for nobody, ReasonWrongTenant,
-// ReasonNotKeyBacked and ReasonMissingPermission, in this order where several
-// hold.
+// demand, ReasonMissingCredential for nobody and for a workload where not every
+// rule has mtls: true, ReasonWrongTenant, ReasonNotKeyBacked and
+// ReasonMissingPermission, in this order where several hold.
 //
 // A bare permission holds for the tenants of the path rule where that rule asks
 // for a caller, and for the tenant "default" alone otherwise: each tenant makes
@@ -58,6 +64,8 @@ func Decide(in *Input) Reason {
 		return ReasonOK
 	case in.Principal.Tenant == "" || in.Principal.ID == "" || in.Principal.Kind.String() == "":
 		return ReasonMissingCredential
+	case in.Principal.Kind == KindWorkload && !d.AcceptsMTLS():
+		return ReasonMissingCredential // there, a certificate is none
 	case !in.TenantAdmitted || !d.admitsTenant(in.Principal.Tenant):
 		return ReasonWrongTenant
 	case !KeyBacked(in.StrictUsers, in.Principal.Kind, in.KeyBackedUntil, in.Now):

@@ -24,6 +24,7 @@ rules:
   - {name: view, path: /view, require: view}
   - {name: view-anywhere, path: /view-anywhere, require: view, tenants: any}
   - {name: view-acme, path: /view-acme, require: view, tenants: [acme, globex]}
+  - {name: view-mtls, path: /view-mtls, require: view, mtls: true}
   - {name: view-or-edit, path: /view-or-edit, require: {any: [view, edit]}}
   - {name: view-and-edit, path: /view-and-edit, require: {all: [view, edit]}}
 `
@@ -302,7 +303,7 @@ func TestDecideStrictUsers(t *testing.T) {
 		{at{path: "view"}, "default", user, 1001, viewer, ok},
 		{at{path: "view"}, "default", user, math.MaxInt64, viewer, ok},
 		{at{path: "view"}, "default", client, 0, viewer, ok},
-		{at{path: "view"}, "default", workload, 0, viewer, ok},
+		{at{path: "view-mtls"}, "default", workload, 0, viewer, ok},
 		{at{path: "me"}, "default", user, 0, nil, policy.ReasonNotKeyBacked},
 		{at{path: "me"}, "default", user, 1001, nil, ok},
 		{at{path: "me"}, "default", client, 0, nil, ok},

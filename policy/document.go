@@ -10,7 +10,7 @@ import (
 // ruleKeys are the keys of one rule, in the order in which messages list them.
 var ruleKeys = []string{
 	"name", "hosts", "methods", "path", "allow", "require", "tenants",
-	"allow_encoded_slash", "allow_double_slash", "allow_semicolon", "forward_credentials",
+	"allow_encoded_slash", "allow_double_slash", "allow_semicolon", "forward_credentials", "mtls",
 }
 
 // fewTenants is how many tenants of a rule are searched one by one: that is as
@@ -28,6 +28,7 @@ type file struct {
 	// read. Everything else about them has been checked all the same, so that one
 	// run names every problem.
 	matchable []*Rule
+	workloads []*Workload
 	tests     *yaml.Node // the tests section, or nil
 }
 
@@ -37,12 +38,13 @@ func (y *yamlReader) readPolicy(src []byte) (f file) {
 	if top == nil {
 		return f
 	}
-	keys, ok := y.mapping(top, "policy", "version", "rules", "tests")
+	keys, ok := y.mapping(top, "policy", "version", "workloads", "rules", "tests")
 	if !ok {
 		return f
 	}
 	f.tests = keys["tests"]
 	y.readVersion(top, keys["version"])
+	f.workloads = y.readWorkloads(keys["workloads"])
 	rules := keys["rules"]
 	if rules == nil {
 		y.fail(top, "policy: rules is missing; an empty list, rules: [], denies every request")
@@ -114,6 +116,7 @@ func (y *yamlReader) readRule(at *yaml.Node) (rule *Rule, whole bool) {
 	whole = y.readPath(rule, at, f["path"]) && whole
 	y.readAccess(rule, at, f)
 	y.readTenants(rule, f["tenants"])
+	y.readMTLS(rule, f["mtls"])
 	return rule, whole
 }
 

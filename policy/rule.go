@@ -54,6 +54,7 @@ type Rule struct {
 
 	OptIns             PathFlags // ambiguities that the rule takes; never FlagUnsafe
 	ForwardCredentials bool      // leave the credentials on the request that goes upstream
+	MTLS               bool      // a workload of the file, proved by mTLS, may be the caller
 
 	pattern pattern
 	hosts   []hostID  // ids of Hosts, sorted; anyHost alone when there are none

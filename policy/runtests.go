@@ -81,6 +81,7 @@ func readCases(src []byte, rules []*Rule) (*suite, error) {
 // been verified, and compares.
 func (p *Policy) run(roles *RoleTable, c *testCase) TestResult {
 	result := TestResult{Name: c.name, Line: c.line}
+	c.caller.principal = p.principalOf(&c.caller)
 	rule, reason := p.decideRequest(roles, c)
 	result.Reason, result.Effect = reason, reason.Effect()
 	if rule != nil {
@@ -98,6 +99,18 @@ func (p *Policy) run(roles *RoleTable, c *testCase) TestResult {
 		result.Wrong += fmt.Sprintf("; the rule was %s", result.Rule)
 	}
 	return result
+}
+
+// principalOf is who a case's caller is: by certificate, whom the policy says, or
+// nobody.
+func (p *Policy) principalOf(c *testCaller) Principal {
+	if c.spiffe == "" {
+		return c.principal
+	}
+	if w := p.Workload(c.spiffe); w != nil {
+		return w.Principal
+	}
+	return Principal{}
 }
 
 func orNone(rule string) string {

@@ -13,7 +13,7 @@ const testsPolicy = `version: 1
 rules:
   - {name: open, path: /open, allow: anonymous}
   - {name: view, methods: [GET], path: "/view/{id}", hosts: [a.com], require: view}
-  - {name: files, path: "/files/{path...}", allow_encoded_slash: true, allow: authenticated, tenants: any}
+  - {name: files, path: "/files/{path...}", allow_encoded_slash: true, allow: authenticated, tenants: any, mtls: true}
 `
 
 // suiteOf is the policy above with cases, one a line, the first on line 11.
@@ -52,6 +52,7 @@ func TestRunTests(t *testing.T) {
 		{"request: {host: a.com, path: /view/1}, principal: {tenant: acme, id: ada, roles: [viewer]}, expect: deny, reason: wrong_tenant", ""},
 		{"request: {path: /files/1}, principal: {tenant: acme, kind: client, id: ci}, expect: allow", ""},
 		{"request: {path: /files/1}, principal: {tenant: acme, admitted: true, kind: workload, id: cart}, expect: allow", ""},
+		{"request: {host: a.com, path: /view/1}, principal: {kind: workload, id: cart, roles: [viewer]}, expect: deny, reason: missing_credential, rule: view", ""},
 		{"request: {path: /files/1}, principal: {tenant: acme, admitted: false, id: ada}, expect: deny, reason: wrong_tenant", ""},
 		{"request: {path: /files/a%2fb}, principal: {id: ada}, expect: allow, rule: files", ""},
 		{"request: {path: /view/a%2fb, host: a.com}, principal: {id: ada, roles: [viewer]}, expect: deny, reason: ambiguous_request, rule: view", ""},

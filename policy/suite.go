@@ -31,6 +31,7 @@ type testCaller struct {
 	principal Principal
 	admitted  bool
 	grant     Grant
+	spiffe    string // of a caller by certificate, whose principal the policy has, or not
 }
 
 // readSuite reads the tests section for a policy of these rules.
@@ -177,7 +178,7 @@ func (y *yamlReader) readCaller(at *yaml.Node, ids map[string]RoleID, what strin
 		}
 		return c
 	}
-	f, ok := y.mapping(at, what, "tenant", "admitted", "kind", "id", "roles")
+	f, ok := y.mapping(at, what, "tenant", "admitted", "kind", "id", "spiffe", "roles")
 	if !ok {
 		return c
 	}
@@ -203,7 +204,9 @@ func (y *yamlReader) readCaller(at *yaml.Node, ids map[string]RoleID, what strin
 			c.principal.Kind = kind
 		}
 	}
-	if f["id"] == nil {
+	if f["spiffe"] != nil {
+		c.spiffe = y.readCallerSPIFFE(f, what)
+	} else if f["id"] == nil {
 		y.fail(at, "%s: id is missing", what)
 	} else if id, ok := y.word(f["id"], what+": id"); ok {
 		if id == "" {
@@ -218,6 +221,20 @@ func (y *yamlReader) readCaller(at *yaml.Node, ids map[string]RoleID, what strin
 		}
 	}
 	return c
+}
+
+// readCallerSPIFFE reads the SPIFFE id of a caller by certificate.
+func (y *yamlReader) readCallerSPIFFE(f fields, what string) string {
+	for _, key := range []string{"tenant", "kind", "id"} {
+		if f[key] != nil {
+			y.fail(f[key], "%s: %s: the workloads of the policy say who a spiffe id is; leave %[2]s out", what, key)
+		}
+	}
+	text, ok := y.word(f["spiffe"], what+": spiffe")
+	if wrong := checkSPIFFE(text); ok && wrong != "" {
+		y.fail(f["spiffe"], "%s: spiffe: %s", what, wrong)
+	}
+	return text
 }
 
 func (y *yamlReader) readVerdict(c *testCase, at *yaml.Node, f fields, what string) {

@@ -10,7 +10,9 @@ import (
 // each rule that asks for something, the requests a hair away from it (a slash
 // at the end more or less, HEAD for GET) that find a rule which asks for less.
 // Many servers answer both in the same way. A warning is no error: where the
-// server tells them apart, nothing is wrong. They are in the order of the rules.
+// server tells them apart, nothing is wrong. Then come the rules with mtls: true
+// that no workload can use, and the workloads that no rule takes. Each sort is in
+// the order of the file.
 func (p *Policy) Warnings() []Problem {
 	var list []Problem
 	for _, r := range p.rules {
@@ -47,7 +49,35 @@ func (p *Policy) Warnings() []Problem {
 			near("HEAD", path, "HEAD instead of GET")
 		}
 	}
-	return list
+	return append(list, p.workloadWarnings()...)
+}
+
+// workloadWarnings says where workloads and the rules that take them miss each other.
+func (p *Policy) workloadWarnings() []Problem {
+	var list []Problem
+	has := make(map[string]bool, len(p.workloads)) // tenants that have a workload
+	for _, w := range p.workloads {
+		has[w.Principal.Tenant] = true
+	}
+	taken, allTaken := map[string]bool{}, false // tenants for which a rule takes workloads
+	for _, r := range p.rules {
+		if !r.MTLS {
+			continue
+		}
+		if r.AnyTenant && len(has) == 0 || !r.AnyTenant && !slices.ContainsFunc(r.Tenants, func(tenant string) bool { return has[tenant] }) {
+			list = append(list, Problem{Line: r.Line, Rule: r.Name, Message: "mtls: true, but the file has no workload of the rule's tenants"})
+		}
+		allTaken = allTaken || r.AnyTenant
+		for _, tenant := range r.Tenants {
+			taken[tenant] = true
+		}
+	}
+	for i, w := range p.workloads {
+		if !allTaken && !taken[w.Principal.Tenant] {
+			list = append(list, Problem{Line: w.Line, Message: fmt.Sprintf("workload #%d: no rule for tenant %q has mtls: true, so it passes nowhere", i+1, w.Principal.Tenant)})
+		}
+	}
+	return list[:min(len(list), maxProblems)]
 }
 
 // rank orders rules by how much they ask for.

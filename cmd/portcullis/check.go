@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
@@ -20,8 +21,14 @@ uses, and prints the decision: allowed or denied, why, and by which rule. It ask
 on AUTH_EXTAUTHZ_LISTEN unless --addr says otherwise; of several addresses there, on
 a unix socket, else on the first.
 
-A credential on the command line shows in the process list: --token - reads it
-from standard input, --token-file and --client-key-file from a file.
+A credential on the command line shows in the process list: --token -,
+--client-key - and --api-key - read it from standard input, --token-file,
+--client-key-file and --api-key-file from a file.
+
+--principal stands in for the certificate of the connection: it is what Envoy
+makes of one that it has verified, the first URI name (a SPIFFE id), else the
+first DNS name, else the subject. The gate believes it, as it believes Envoy, so
+it needs no certificate here.
 
 Exit codes: 0 allowed, 1 denied, 3 the gate could not be asked or could not
 decide.`
@@ -29,12 +36,14 @@ decide.`
 const checkExample = `  portcullis check --method GET --path /healthz
   portcullis token issue --subject amy | portcullis check --path /posts/1 --token -
   portcullis check --method PUT --path /posts/1 --client-key-file ci.key --json
+  portcullis check --path /stock/1 --principal spiffe://example.org/ns/shop/sa/cart
   portcullis check --path /posts/1 --header 'Authorization: Bearer abc' --addr unix:///run/portcullis/authz.sock`
 
 // checkFlags is what the command asks, and of whom.
 type checkFlags struct {
 	method, path, host, scheme                  string
 	token, tokenFile, clientKey, clientKeyFile  string
+	apiKey, apiKeyFile, principal               string
 	headers, extensions                         []string
 	addr, tlsCA, tlsCert, tlsKey, tlsServerName string
 	timeout                                     lifetime
@@ -75,6 +84,9 @@ func newCheckCommand(p *process) *cobra.Command {
 	c.Flags().StringVar(&f.tokenFile, "token-file", "", "send the bearer token in this `file`")
 	c.Flags().StringVar(&f.clientKey, "client-key", "", "send this client `key`; - reads it from standard input")
 	c.Flags().StringVar(&f.clientKeyFile, "client-key-file", "", "send the client key in this `file`")
+	c.Flags().StringVar(&f.apiKey, "api-key", "", "send this user API `key`; - reads it from standard input")
+	c.Flags().StringVar(&f.apiKeyFile, "api-key-file", "", "send the user API key in this `file`")
+	c.Flags().StringVar(&f.principal, "principal", "", "ask as if Envoy had verified a certificate of this `name` (source.principal)")
 	c.Flags().StringArrayVar(&f.headers, "header", nil, "send this header, `name: value`; may be given again")
 	c.Flags().StringArrayVar(&f.extensions, "context", nil, "send this context extension, `key=value`, as a route of Envoy's may; may be given again")
 	c.Flags().StringVar(&f.addr, "addr", "", "the gate's `address`: host:port or unix:///path")
@@ -111,31 +123,42 @@ func (f *checkFlags) gate(p *process, cmd *cobra.Command) (string, error) {
 // question is one request as Envoy would describe it.
 type question struct {
 	method, path, host, scheme string
+	principal                  string      // source.principal
 	headers                    [][2]string // in order, names in lower case, repeats kept
 	extensions                 map[string]string
 }
 
 func (f *checkFlags) question(stdin io.Reader) (question, error) {
-	q := question{method: f.method, path: f.path, host: f.host, scheme: f.scheme, extensions: map[string]string{}}
+	q := question{method: f.method, path: f.path, host: f.host, scheme: f.scheme, principal: f.principal, extensions: map[string]string{}}
 	if f.path == "" && f.method != "CONNECT" {
 		return q, usagef("--path is missing (see `portcullis check --help`)")
 	}
-	if f.token == "-" && f.clientKey == "-" {
-		return q, usagef("--token and --client-key cannot both be read from standard input: put one into a file")
+	if !utf8.ValidString(f.principal) {
+		return q, usagef("--principal: not UTF-8; Envoy sends no such name")
 	}
-	token, err := secretText("--token", f.token, f.tokenFile, stdin)
-	if err != nil {
-		return q, err
+	secrets := []struct{ flag, value, file, header, scheme string }{
+		{"--token", f.token, f.tokenFile, policy.HeaderAuthorization, "Bearer "},
+		{"--client-key", f.clientKey, f.clientKeyFile, policy.HeaderClientKey, ""},
+		{"--api-key", f.apiKey, f.apiKeyFile, policy.HeaderAPIKey, ""},
 	}
-	key, err := secretText("--client-key", f.clientKey, f.clientKeyFile, stdin)
-	if err != nil {
-		return q, err
+	fromStdin := ""
+	for _, secret := range secrets {
+		if secret.value != "-" {
+			continue
+		}
+		if fromStdin != "" {
+			return q, usagef("%s and %s cannot both be read from standard input: put one into a file", fromStdin, secret.flag)
+		}
+		fromStdin = secret.flag
 	}
-	if token != "" {
-		q.headers = append(q.headers, [2]string{policy.HeaderAuthorization, "Bearer " + token})
-	}
-	if key != "" {
-		q.headers = append(q.headers, [2]string{policy.HeaderClientKey, key})
+	for _, secret := range secrets {
+		text, err := secretText(secret.flag, secret.value, secret.file, stdin)
+		if err != nil {
+			return q, err
+		}
+		if text != "" {
+			q.headers = append(q.headers, [2]string{secret.header, secret.scheme + text})
+		}
 	}
 	for _, text := range f.headers {
 		name, value, ok := strings.Cut(text, ":")

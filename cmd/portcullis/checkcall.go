@@ -51,7 +51,7 @@ func (q question) request() *authv3.CheckRequest {
 		headers = append(headers, &corev3.HeaderValue{Key: h[0], RawValue: []byte(h[1])})
 	}
 	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
-		Source:      &authv3.AttributeContext_Peer{Address: nowhere()},
+		Source:      &authv3.AttributeContext_Peer{Address: nowhere(), Principal: q.principal},
 		Destination: &authv3.AttributeContext_Peer{Address: nowhere()},
 		Request: &authv3.AttributeContext_Request{
 			Time: timestamppb.Now(),

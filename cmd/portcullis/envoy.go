@@ -34,7 +34,7 @@ const envoyConfigExample = `  portcullis envoy config --listen 0.0.0.0:8080 --up
 type envoyFlags struct {
 	fragment, failureModeAllow                bool
 	format, protocol                          string
-	tlsCert, tlsKey                           string
+	tls                                       envoy.ServerTLS
 	gateCA, gateCert, gateKey, gateServerName string
 	options                                   envoy.Options
 }
@@ -67,8 +67,10 @@ func newEnvoyConfigCommand(p *process) *cobra.Command {
 	c.Flags().BoolVar(&f.fragment, "fragment", false, "just the filter and the cluster")
 	c.Flags().StringVar(&f.format, "format", "yaml", "yaml or json")
 	c.Flags().StringVar(&f.options.Listen, "listen", "127.0.0.1:10000", "where clients come in, `host:port`")
-	c.Flags().StringVar(&f.tlsCert, "listen-tls-cert", "", "certificate `file` of that listener, as Envoy finds it")
-	c.Flags().StringVar(&f.tlsKey, "listen-tls-key", "", "private key `file` of that listener, as Envoy finds it")
+	c.Flags().StringVar(&f.tls.CertFile, "listen-tls-cert", "", "certificate `file` of that listener, as Envoy finds it")
+	c.Flags().StringVar(&f.tls.KeyFile, "listen-tls-key", "", "private key `file` of that listener, as Envoy finds it")
+	c.Flags().StringVar(&f.tls.ClientCAFile, "listen-client-ca", "", "ask clients for a certificate that an authority in this `file` signed (mTLS)")
+	c.Flags().BoolVar(&f.tls.ClientCertOptional, "listen-client-cert-optional", false, "let clients in without one, too; a bad one is refused all the same")
 	c.Flags().StringVar(&f.options.Upstream, "upstream", "", "where allowed requests go, `address`: host:port or unix:///path")
 	c.Flags().StringVar(&f.protocol, "upstream-protocol", "http1", "http1, http2 (gRPC services), or same (as the client)")
 	c.Flags().StringVar(&f.options.Admin, "admin", "127.0.0.1:9901", "Envoy's own admin listener, `host:port`; it has no authentication")
@@ -98,8 +100,11 @@ func (f *envoyFlags) resolve(cfg *config.Config) (envoy.Options, error) {
 	if !f.fragment && o.Upstream == "" {
 		return o, usagef("--upstream is missing: say where allowed requests go (or print the --fragment alone)")
 	}
-	if f.tlsCert != "" || f.tlsKey != "" {
-		o.ListenTLS = &envoy.ServerTLS{CertFile: f.tlsCert, KeyFile: f.tlsKey}
+	if f.tls != (envoy.ServerTLS{}) {
+		if f.fragment {
+			return o, usagef("--listen-tls-cert, --listen-tls-key and --listen-client-ca are of the listener, which the --fragment leaves to you")
+		}
+		o.ListenTLS = &f.tls
 	}
 	switch {
 	case f.gateCA != "" || f.gateCert != "" || f.gateKey != "" || f.gateServerName != "":

@@ -20,6 +20,7 @@ type verdict struct {
 	Status     int               `json:"status"` // what Envoy would answer; 0 for an allow
 	Rule       string            `json:"rule"`
 	Principal  *principalJSON    `json:"principal"` // null where nobody was proved
+	Actor      string            `json:"actor"`     // the certificate's name, where it did not prove the principal
 	Roles      []string          `json:"roles"`
 	DecisionID string            `json:"decision_id"`
 	Revision   *int64            `json:"revision"` // null where the gate does not say
@@ -44,7 +45,7 @@ var meanings = map[policy.Reason]string{
 	policy.ReasonNoRule:                 "no rule of the policy file matches this host, method and path",
 	policy.ReasonAmbiguousRequest:       "the request can be read in more than one way, and the rule does not opt in",
 	policy.ReasonTooLarge:               "the request is larger than the gate reads",
-	policy.ReasonMissingCredential:      "the rule needs a caller, and the request brings no credential",
+	policy.ReasonMissingCredential:      "the rule needs a caller, and the request brings no credential (a certificate is one only under mtls: true, by a SPIFFE id of the policy file)",
 	policy.ReasonInvalidToken:           "the token does not verify: signature, algorithm, issuer, audience or form",
 	policy.ReasonExpired:                "the credential was good and has expired",
 	policy.ReasonRevoked:                "the credential was revoked",
@@ -65,7 +66,7 @@ func newVerdict(q question, r *authv3.CheckResponse) *verdict {
 	v := &verdict{request: strings.TrimSpace(q.method + " " + q.host + q.path), Roles: []string{}, Set: map[string]string{}, Removed: []string{}}
 	meta := r.GetDynamicMetadata().GetFields()
 	text := func(key string) string { return meta[key].GetStringValue() }
-	v.Reason, v.Rule, v.DecisionID = text("reason"), text("rule"), text("decision_id")
+	v.Reason, v.Rule, v.DecisionID, v.Actor = text("reason"), text("rule"), text("decision_id"), text("actor")
 	if kind := text("kind"); kind != "" {
 		v.Principal = &principalJSON{Tenant: text("tenant"), Kind: kind, ID: text("subject")}
 	}
@@ -154,6 +155,7 @@ func (v *verdict) text() string {
 	if v.Principal != nil {
 		line("principal", visible(v.Principal.Kind+":"+v.Principal.ID+"@"+v.Principal.Tenant))
 	}
+	line("actor", printable(v.Actor))
 	line("roles", printable(strings.Join(v.Roles, ", ")))
 	names := make([]string, 0, len(v.Set))
 	for name := range v.Set {

@@ -18,8 +18,9 @@ const (
 	maxPath   = 1024
 	maxText   = 256
 	maxMethod = 32
-	maxRoles  = 32 // in number
-	maxRole   = 64 // each
+	maxRoles  = 32  // in number
+	maxRole   = 64  // each
+	maxPeer   = 512 // what a certificate names
 )
 
 // appendRecord appends the record as a JSON object and a newline.
@@ -36,6 +37,7 @@ func (l *Log) appendRecord(dst []byte, rec *Record) []byte {
 	e.string("rule", rec.Rule, maxText)
 	e.principal(&rec.Principal)
 	e.proof(rec)
+	e.string("actor", rec.Actor, maxPeer)
 	e.roles(rec.Roles)
 	e.buf = append(e.buf, `,"revision":`...)
 	e.buf = strconv.AppendInt(e.buf, rec.Revision, 10)
@@ -85,6 +87,7 @@ func (e *encoder) proof(rec *Record) {
 	e.string("jti", rec.TokenID, maxText)
 	e.string("key_name", rec.KeyName, maxText)
 	e.string("key_id", rec.APIKeyID, maxText)
+	e.string("spiffe", rec.SPIFFE, maxPeer)
 	e.buf = append(e.buf, '}')
 }
 

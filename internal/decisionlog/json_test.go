@@ -78,7 +78,7 @@ func TestLinesAreBounded(t *testing.T) {
 	}
 	rec := &Record{
 		Time: time.Now(), DecisionID: []byte(huge), Principal: policy.Principal{Tenant: huge, Kind: policy.KindUser, ID: huge},
-		Proof: ProofJWT, Issuer: huge, KeyID: huge, TokenID: huge, KeyName: huge, APIKeyID: huge, Roles: roles, Rule: huge, PolicyDigest: huge,
+		Proof: ProofJWT, Issuer: huge, KeyID: huge, TokenID: huge, KeyName: huge, APIKeyID: huge, SPIFFE: huge, Actor: huge, Roles: roles, Rule: huge, PolicyDigest: huge,
 		Method: []byte(huge), Host: []byte(huge), Path: []byte(huge),
 	}
 	line := l.appendRecord(nil, rec)
@@ -86,7 +86,7 @@ func TestLinesAreBounded(t *testing.T) {
 		t.Errorf("got %.200s", line)
 	}
 	// Every byte takes six when escaped.
-	if most := 6*(maxPath+maxMethod+maxRoles*maxRole+11*maxText) + 1024; len(line) > most {
+	if most := 6*(maxPath+maxMethod+maxRoles*maxRole+11*maxText+2*maxPeer) + 1024; len(line) > most {
 		t.Errorf("a line of %d bytes: want %d at most", len(line), most)
 	}
 	// What a request alone can do to a line.
@@ -110,7 +110,7 @@ func TestLinesAreBounded(t *testing.T) {
 // The Record offers no place for a credential. Whoever adds a field says here
 // that it is none.
 func TestRecordHasNoCredential(t *testing.T) {
-	want := []string{"Time", "DecisionID", "Principal", "Proof", "Issuer", "KeyID", "TokenID", "KeyName", "APIKeyID", "Roles", "Rule", "Effect", "Reason",
+	want := []string{"Time", "DecisionID", "Principal", "Proof", "Issuer", "KeyID", "TokenID", "KeyName", "APIKeyID", "SPIFFE", "Actor", "Roles", "Rule", "Effect", "Reason",
 		"Revision", "PolicyDigest", "Method", "Host", "Path", "Duration", "GRPC"}
 	var got []string
 	for i := range reflect.TypeFor[Record]().NumField() {

@@ -15,9 +15,10 @@ const (
 	ProofJWT                    // a token; see Record.Issuer, KeyID and TokenID
 	ProofClientKey              // a client key; its name is the principal's id, or Record.KeyName
 	ProofAPIKey                 // a user API key; see Record.APIKeyID
+	ProofMTLS                   // the certificate of the connection; see Record.SPIFFE
 )
 
-// String returns "none", "jwt", "client_key" or "api_key".
+// String returns "none", "jwt", "client_key", "api_key" or "mtls".
 func (p Proof) String() string {
 	switch p {
 	case ProofJWT:
@@ -26,6 +27,8 @@ func (p Proof) String() string {
 		return "client_key"
 	case ProofAPIKey:
 		return "api_key"
+	case ProofMTLS:
+		return "mtls"
 	}
 	return "none"
 }
@@ -45,6 +48,8 @@ type Record struct {
 	TokenID   string // and its `jti`
 	KeyName   string // of a client key that came beside another credential, or alone
 	APIKeyID  string // names a user API key that came beside a JWT, or alone; it opens nothing
+	SPIFFE    string // of a workload's certificate
+	Actor     string // what the connection's certificate names, where it proved no principal
 	Roles     []string
 
 	Rule         string // "" where none matched

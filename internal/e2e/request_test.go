@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -23,6 +24,7 @@ type request struct {
 	host    string   // default: blog
 	headers []string // "name: value"
 	body    string
+	tls     *tls.Config // nil: plain HTTP
 }
 
 func (r request) method() string { return strings.SplitN(r.line, " ", 2)[0] }
@@ -75,6 +77,13 @@ func (w *world) trySend(listener string, r request) (response, error) {
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		return response{}, err
+	}
+	if r.tls != nil {
+		secure := tls.Client(conn, r.tls)
+		if err := secure.Handshake(); err != nil {
+			return response{}, err
+		}
+		conn = secure
 	}
 	// Envoy may answer and close before it has read all of a request that it refuses.
 	go func() { _, _ = io.WriteString(conn, r.bytes()) }()

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/uuid"
 
@@ -57,6 +58,8 @@ type worldConfig struct {
 	postgres         bool                   // else SQLite
 	policy           string                 // file under testdata; empty: policy.yaml
 	failureModeAllow bool
+	listenTLS        *envoy.ServerTLS             // of Envoy's ingress; nil: plain HTTP
+	edit             func(*bootstrapv3.Bootstrap) // of Envoy's configuration; nil: as it is generated
 }
 
 // world is a client's view of the whole.
@@ -127,10 +130,13 @@ func newWorld(t *testing.T, cfg worldConfig) *world {
 	bootstrap, err := envoy.Bootstrap(envoy.Options{
 		Listen: "127.0.0.1:0", Permissive: "127.0.0.1:0", Admin: "127.0.0.1:0",
 		Upstream: w.upstream.Addr(), UpstreamProtocol: envoy.UpstreamSame,
-		Gate: w.socket, FailureModeAllow: cfg.failureModeAllow,
+		Gate: w.socket, FailureModeAllow: cfg.failureModeAllow, ListenTLS: cfg.listenTLS,
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if cfg.edit != nil {
+		cfg.edit(bootstrap)
 	}
 	text, err := envoy.YAML(bootstrap)
 	if err != nil {
