@@ -24,7 +24,14 @@ func (d Demand) NeedsGrant() bool {
 // asks reports whether a rule needs a caller. What is not plainly anonymous does.
 func asks(r *Rule) bool { return r != nil && r.Access != AccessAnonymous }
 
-func asksPermission(r *Rule) bool { return asks(r) && r.Access != AccessAuthenticated }
+func asksPermission(r *Rule) bool {
+	return asks(r) && (r.Access != AccessAuthenticated || r.when != nil && r.when.reads.roles)
+}
+
+// Conditional reports whether a rule of the demand has a condition to evaluate.
+func (d Demand) Conditional() bool {
+	return asks(d.Path) && d.Path.when != nil || asks(d.Named) && d.Named.when != nil
+}
 
 // Input is everything that a decision depends on. The zero Input is denied.
 type Input struct {
@@ -33,13 +40,15 @@ type Input struct {
 	TenantAdmitted bool       // an operator has admitted the principal's tenant
 	Roles          *RoleTable // of the principal's tenant
 	Grant          Grant      // the roles of the principal
-	Now            int64      // Unix nanoseconds, for memberships that expire
+	Now            int64      // Unix nanoseconds, for memberships that expire, and for conditions
+	Request        *Request   // for conditions; nil makes one an error
 }
 
-// Decide says whether a request is allowed, and why not. It is total and pure
-// and allocates nothing. The reasons are ReasonOK, ReasonNoRule for an empty
-// demand, ReasonMissingCredential for nobody, ReasonWrongTenant and
-// ReasonMissingPermission, in this order where several hold.
+// Decide says whether a request is allowed, and why not. It is total and pure. The reasons are ReasonOK, ReasonNoRule for an empty
+// demand, ReasonMissingCredential for nobody, ReasonWrongTenant,
+// ReasonMissingPermission, ReasonConditionFalse and ReasonConditionError, in this
+// order where several hold. Conditions are evaluated only where everything else
+// allows, and that alone allocates.
 //
 // A bare permission holds for the tenants of the path rule where that rule asks
 // for a caller, and for the tenant "default" alone otherwise: each tenant makes
@@ -61,6 +70,8 @@ func Decide(in *Input) Reason {
 		return ReasonMissingPermission
 	case d.HasPermission && !in.holds(d.Permission):
 		return ReasonMissingPermission
+	case d.Conditional():
+		return in.conditions()
 	}
 	return ReasonOK
 }

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -24,13 +25,18 @@ type testCase struct {
 	rule    string // "" when any will do, or none
 }
 
-type testRequest struct{ method, host, path string }
+type testRequest struct {
+	method, host, path string
+	headers, context   map[string]string
+	now                int64 // Unix nanoseconds; 0 is the time of the run
+}
 
 // testCaller is the principal of a case; the zero one is nobody.
 type testCaller struct {
 	principal Principal
 	admitted  bool
 	grant     Grant
+	claims    map[string]any
 }
 
 // readSuite reads the tests section for a policy of these rules.
@@ -149,7 +155,7 @@ func (y *yamlReader) readCase(at *yaml.Node, ids map[string]RoleID, what string)
 
 func (y *yamlReader) readRequest(at *yaml.Node, what string) testRequest {
 	r := testRequest{method: "GET"}
-	f, ok := y.mapping(at, what+": request", "method", "host", "path")
+	f, ok := y.mapping(at, what+": request", "method", "host", "path", "headers", "context", "now")
 	if !ok {
 		return r
 	}
@@ -162,6 +168,16 @@ func (y *yamlReader) readRequest(at *yaml.Node, what string) testRequest {
 	}
 	if f["path"] == nil {
 		y.fail(at, "%s: request: path is missing", what)
+	}
+	r.headers = y.readTexts(f["headers"], what+": request headers", func(name string) string {
+		if !isToken(name) || strings.ToLower(name) != name {
+			return fmt.Sprintf("%q is no header's name in lower case", shorten(name))
+		}
+		return ""
+	})
+	r.context = y.readTexts(f["context"], what+": request context", func(string) string { return "" })
+	if f["now"] != nil {
+		r.now = y.readTime(f["now"], what+": request now")
 	}
 	if !isToken(r.method) {
 		y.fail(at, "%s: request: %q is no method", what, shorten(r.method))
@@ -177,7 +193,7 @@ func (y *yamlReader) readCaller(at *yaml.Node, ids map[string]RoleID, what strin
 		}
 		return c
 	}
-	f, ok := y.mapping(at, what, "tenant", "admitted", "kind", "id", "roles")
+	f, ok := y.mapping(at, what, "tenant", "admitted", "kind", "id", "roles", "claims")
 	if !ok {
 		return c
 	}
@@ -202,6 +218,9 @@ func (y *yamlReader) readCaller(at *yaml.Node, ids map[string]RoleID, what strin
 			}
 			c.principal.Kind = kind
 		}
+	}
+	if f["claims"] != nil {
+		c.claims = y.readClaims(f["claims"], what+": claims")
 	}
 	if f["id"] == nil {
 		y.fail(at, "%s: id is missing", what)
