@@ -33,6 +33,9 @@ type check struct {
 	input    policy.Input
 	roles    []string
 	log      decisionlog.Record
+
+	shadowing bool // this check asks a shadow rule, for another check
+	shadow    shadowVerdict
 }
 
 // begin readies a pooled check.
@@ -185,7 +188,11 @@ func (c *Core) findDemand(k *check) policy.Reason {
 		permission, hasPermission = v.extension("permission")
 	}
 	if c.extensions != ContextExtensionsReplace || !hasRule && !hasPermission {
-		k.demand.Path = rules.Match(text(v.method), text(k.host), text(k.path))
+		if k.shadowing {
+			k.demand.Path = rules.MatchShadow(text(v.method), text(k.host), text(k.path))
+		} else {
+			k.demand.Path = rules.Match(text(v.method), text(k.host), text(k.path))
+		}
 		if k.demand.Path == nil {
 			return policy.ReasonNoRule
 		}
@@ -310,9 +317,12 @@ func (c *Core) authorize(k *check) (policy.Reason, bool) {
 		return policy.Decide(in), false
 	}
 	in.TenantAdmitted = true
-	// Without roles only a missing permission can still turn into an allow. The rest
-	// is denied here, before the store is asked for anything.
-	if reason := policy.Decide(in); reason != policy.ReasonOK && reason != policy.ReasonMissingPermission {
+	// Without roles only a missing permission can still turn into an allow, and a
+	// condition, which is an error as long as there is no request to ask it about. The
+	// rest is denied here, before the store is asked for anything.
+	switch reason := policy.Decide(in); reason {
+	case policy.ReasonOK, policy.ReasonMissingPermission, policy.ReasonConditionError:
+	default:
 		return reason, false
 	}
 	needed := k.demand.NeedsGrant()
@@ -328,6 +338,9 @@ func (c *Core) authorize(k *check) (policy.Reason, bool) {
 		// told that roles were left out.
 		in.Roles, in.Grant = nil, nil
 		k.answer.rolesUnknown = true
+	}
+	if k.demand.Conditional() {
+		in.Request = k.request()
 	}
 	reason := policy.Decide(in)
 	k.collectRoles()
@@ -377,6 +390,9 @@ func (k *check) record(elapsed int64) *decisionlog.Record {
 		Rule: a.rule, Effect: a.reason.Effect(), Reason: a.reason, Revision: a.revision,
 		Method: k.view.method, Host: k.view.host, Path: k.view.path,
 		Duration: time.Duration(elapsed), GRPC: a.grpc,
+	}
+	if k.shadow.rule != nil {
+		k.log.ShadowRule, k.log.ShadowReason = k.shadow.rule.Name, k.shadow.reason
 	}
 	if k.snapshot != nil {
 		k.log.PolicyDigest = k.snapshot.Policy.Digest()
