@@ -18,6 +18,7 @@ import (
 
 	"portcullis/envoy"
 	"portcullis/internal/testkit"
+	"portcullis/policy"
 )
 
 const (
@@ -123,11 +124,15 @@ func newWorld(t *testing.T, cfg worldConfig) *world {
 		w.Kill()
 	})
 
+	rules, err := policy.Load(policyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
 	w.upstream = testkit.RunUpstream(t)
 	bootstrap, err := envoy.Bootstrap(envoy.Options{
 		Listen: "127.0.0.1:0", Permissive: "127.0.0.1:0", Admin: "127.0.0.1:0",
 		Upstream: w.upstream.Addr(), UpstreamProtocol: envoy.UpstreamSame,
-		Gate: w.socket, FailureModeAllow: cfg.failureModeAllow,
+		Gate: w.socket, FailureModeAllow: cfg.failureModeAllow, ConditionHeaders: rules.ConditionHeaders(),
 	})
 	if err != nil {
 		t.Fatal(err)
