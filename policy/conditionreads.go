@@ -20,6 +20,8 @@ type conditionReads struct {
 	context []string // keys of context_extensions
 	claims  []string
 	roles   bool
+
+	rawQuery bool // request.query
 }
 
 // The fields of the variables that have a fixed list of them.
@@ -147,6 +149,8 @@ func (w *readsWalk) selection(e ast.Expr, locals []string) {
 			w.fail(e, "request.headers is read by a name that stands in the condition: request.headers['name']")
 		case name == "roles":
 			w.reads.roles = true
+		case root == "request" && name == "query":
+			w.reads.rawQuery = true
 		}
 		return
 	}

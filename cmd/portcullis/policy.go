@@ -11,9 +11,9 @@ import (
 )
 
 func newPolicyCommand(p *process) *cobra.Command {
-	return newGroupCommand("policy", "Policy files: check and test them",
-		"A policy file says which requests the gate lets through, and what it asks of the\ncaller. These commands read one without a gate or a store. docs/policy.md is the\nreference of the format.",
-		newPolicyCheckCommand(p), newPolicyTestCommand(p))
+	return newGroupCommand("policy", "Policy files: check, test and compare them",
+		"A policy file says which requests the gate lets through, and what it asks of the\ncaller. These commands read one without a gate. docs/policy.md is the\nreference of the format.",
+		newPolicyCheckCommand(p), newPolicyTestCommand(p), newPolicyDiffCommand(p))
 }
 
 const policyCheckLong = `Compiles a policy file as the gate would, and names everything that is wrong with
@@ -28,7 +28,8 @@ Exit codes: 0 the file is good, 1 it is not, 2 it cannot be read.`
 
 // policyProblem is one problem or warning in JSON.
 type policyProblem struct {
-	Line    int    `json:"line"` // 0 where the whole file is meant
+	Line    int    `json:"line"`             // 0 where the whole file is meant
+	Column  int    `json:"column,omitempty"` // of what is wrong inside a condition
 	Rule    string `json:"rule"`
 	Message string `json:"message"`
 }
@@ -86,7 +87,7 @@ func newPolicyReport(file string, rules *policy.Policy, wrong *policy.CompileErr
 func policyProblems(list []policy.Problem) []policyProblem {
 	out := make([]policyProblem, 0, len(list))
 	for _, problem := range list {
-		out = append(out, policyProblem{problem.Line, problem.Rule, problem.Message})
+		out = append(out, policyProblem{problem.Line, problem.Column, problem.Rule, problem.Message})
 	}
 	return out
 }
