@@ -82,8 +82,18 @@ func (cc *conditionCompiler) environment() (*cel.Env, error) {
 }
 
 // compile compiles a condition of a rule with these path parameters. It returns
-// the condition, or all that is wrong with it.
-func (cc *conditionCompiler) compile(text string, params pattern) (*condition, []conditionFault) {
+// the condition, or all that is wrong with it. A panic is a fault of the condition:
+// a policy file is reloaded while requests are served, and must not end the process.
+func (cc *conditionCompiler) compile(text string, params pattern) (c *condition, faults []conditionFault) {
+	defer func() {
+		if r := recover(); r != nil {
+			c, faults = nil, []conditionFault{{line: 1, message: oneLine(fmt.Sprintf("the CEL compiler gave up: %v", r))}}
+		}
+	}()
+	return cc.compiled(text, params)
+}
+
+func (cc *conditionCompiler) compiled(text string, params pattern) (*condition, []conditionFault) {
 	whole := func(format string, args ...any) []conditionFault {
 		return []conditionFault{{line: 1, message: fmt.Sprintf(format, args...)}}
 	}
