@@ -317,3 +317,18 @@ func BenchmarkDecideWhen(b *testing.B) {
 		})
 	}
 }
+
+// An id without its kind may be anybody's who is named like that.
+func TestConditionOnAnIDIsWarnedOf(t *testing.T) {
+	p := mustCompile(t, policyOf("name: a, path: '/a/{x}/', require: p, mode: shadow, when: path.x == principal.id",
+		"name: b, path: '/b/{x}/', require: p, when: path.x == principal.id && principal.kind == \"user\"", "name: c, path: '/c/{x}/', require: p, when: path.x == principal.id"))
+	var named []string
+	for _, w := range p.Warnings() {
+		if strings.Contains(w.Message, "principal.kind") {
+			named = append(named, w.Rule)
+		}
+	}
+	if strings.Join(named, " ") != "a c" {
+		t.Errorf("warned of %v", named)
+	}
+}

@@ -22,6 +22,7 @@ type conditionReads struct {
 	roles   bool
 
 	rawQuery bool // request.query
+	id, kind bool // of the principal
 }
 
 // The fields of the variables that have a fixed list of them.
@@ -149,6 +150,10 @@ func (w *readsWalk) selection(e ast.Expr, locals []string) {
 			w.fail(e, "request.headers is read by a name that stands in the condition: request.headers['name']")
 		case name == "roles":
 			w.reads.roles = true
+		case name == "id":
+			w.reads.id = true
+		case name == "kind":
+			w.reads.kind = true
 		case root == "request" && name == "query":
 			w.reads.rawQuery = true
 		}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,7 +11,8 @@ import (
 // each rule that asks for something, the requests a hair away from it (a slash
 // at the end more or less, HEAD for GET) that find a rule which asks for less.
 // Many servers answer both in the same way. A warning is no error: where the
-// server tells them apart, nothing is wrong. They are in the order of the rules.
+// server tells them apart, nothing is wrong. And a condition that asks for an id
+// and not for its kind. They are in the order of the lines.
 func (p *Policy) Warnings() []Problem {
 	var list []Problem
 	for _, r := range p.rules {
@@ -47,6 +49,12 @@ func (p *Policy) Warnings() []Problem {
 			near("HEAD", path, "HEAD instead of GET")
 		}
 	}
+	for _, r := range slices.Concat(p.rules, p.shadows) {
+		if r.when != nil && r.when.reads.id && !r.when.reads.kind && len(list) < maxProblems {
+			list = append(list, Problem{Line: r.Line, Rule: r.Name, Message: "when: asks about principal.id and not about principal.kind; a client key may be named like a user: principal.kind == 'user' && ..."})
+		}
+	}
+	slices.SortStableFunc(list, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
 	return list
 }
 

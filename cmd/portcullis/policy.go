@@ -22,7 +22,8 @@ would keep its last good version.
 
 A good file gets one line, and a warning on standard error for each rule that is
 easily walked around: /admin is not /admin/, GET is not HEAD, and where a wider
-rule that asks for less takes the other one, you may not have meant it.
+rule that asks for less takes the other one, you may not have meant it. A
+condition that compares the caller's id and does not ask for its kind is told too.
 
 Exit codes: 0 the file is good, 1 it is not, 2 it cannot be read.`
 
@@ -39,6 +40,7 @@ type policyReport struct {
 	File     string          `json:"file"`
 	OK       bool            `json:"ok"`
 	Rules    int             `json:"rules"`
+	Shadows  int             `json:"shadow_rules,omitempty"`
 	Digest   string          `json:"digest"`
 	Problems []policyProblem `json:"problems"`
 	Warnings []policyProblem `json:"warnings"`
@@ -67,7 +69,11 @@ func newPolicyCheckCommand(p *process) *cobra.Command {
 			for _, warning := range rules.Warnings() {
 				fmt.Fprintf(p.stderr, "%s: warning: %s\n", args[0], warning)
 			}
-			return answer(p.stdout, fmt.Sprintf("%s: good: %s, digest %s\n", args[0], count(rules.Len(), "rule"), rules.Digest()), true)
+			what := count(rules.Len(), "rule")
+			if n := len(rules.Shadows()); n > 0 {
+				what += ", " + count(n, "shadow rule")
+			}
+			return answer(p.stdout, fmt.Sprintf("%s: good: %s, digest %s\n", args[0], what, rules.Digest()), true)
 		},
 	}
 	addJSONFlag(c, &asJSON)
@@ -80,7 +86,7 @@ func newPolicyReport(file string, rules *policy.Policy, wrong *policy.CompileErr
 		r.Problems = policyProblems(wrong.Problems)
 		return r
 	}
-	r.Rules, r.Digest, r.Warnings = rules.Len(), rules.Digest(), policyProblems(rules.Warnings())
+	r.Rules, r.Shadows, r.Digest, r.Warnings = rules.Len(), len(rules.Shadows()), rules.Digest(), policyProblems(rules.Warnings())
 	return r
 }
 
