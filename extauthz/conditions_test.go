@@ -153,6 +153,29 @@ func TestShadowRulesDoNotWaitForTheStore(t *testing.T) {
 	}
 }
 
+// A fault has no shadow: nothing is known then, and nothing more is asked.
+func TestFaultsHaveNoShadow(t *testing.T) {
+	log := &recorder{}
+	g := conditionGate(t, func(cfg *Config) { cfg.Log = log })
+	g.store.away.Store(true)
+	g.expect("fault: store_unavailable", request{path: "/posts/1", headers: bearer(g.token("bob"))})
+	if rec := log.records[0]; rec.ShadowRule != "" {
+		t.Errorf("got %+v", rec)
+	}
+}
+
+// Where a route's names stand in for path rules, shadow rules have no place either.
+func TestReplacedPathRulesHaveNoShadow(t *testing.T) {
+	log := &recorder{}
+	g := conditionGate(t, func(cfg *Config) { cfg.Log, cfg.ContextExtensions = log, ContextExtensionsReplace })
+	ann := bearer(g.token("ann"))
+	g.expect("ok", request{path: "/posts/1", headers: ann, extensions: map[string]string{"permission": "view_content"}})
+	g.expect("ok", request{path: "/posts/1", headers: ann})
+	if log.records[0].ShadowRule != "" || log.records[1].ShadowRule != "try-posts" {
+		t.Errorf("got %+v", log.records)
+	}
+}
+
 // denialsOnly wants denials.
 type denialsOnly struct{ recorder }
 

@@ -99,6 +99,7 @@ func TestConditions(t *testing.T) {
 		{"query.page == '2'", own + "?page=2&page=2", "condition_error"},
 		{"query.page == '2'", own + "?page=2&p%61ge=3", "condition_error"},
 		{"query.page == '2'", own + "?page=2&Page=3", "condition_error"},
+		{"!has(query.page)", own + "?Page=3", "condition_error"},
 		{"query.page == '2'", own + "?page=2;x=3", "condition_error"},
 		{"query.page == '2'", own + "?page=2&x=%zz", "condition_error"},
 		{"query.page == '2'", own + "?page=2&y=3&y=4", "ok"},
