@@ -1,10 +1,17 @@
 package e2e
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"portcullis/internal/testkit"
 )
 
 // TestOwnership has users edit what is theirs and try what is not, through a real
@@ -73,5 +80,51 @@ func TestOwnership(t *testing.T) {
 	}
 	if want := `portcullis_shadow_decisions_total{effect="deny",reason="missing_permission",rule="try-editors"} 1`; !strings.Contains(string(metrics), want) {
 		t.Errorf("the shadow's verdict was not counted")
+	}
+	w.diffDraft(t)
+}
+
+// diffDraft replays the gate's own decision log against a draft of its policy, with
+// the roles of its store.
+func (w *world) diffDraft(t *testing.T) {
+	// The log is written behind the answers; the last request's line is the last.
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(w.Decisions(), `"path":"/posts/1"`); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the last decision was not logged")
+		}
+	}
+	decisions := filepath.Join(t.TempDir(), "decisions.jsonl")
+	if err := os.WriteFile(decisions, []byte(w.Decisions()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	running, err := filepath.Abs(filepath.Join("testdata", "ownership.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), w.binary, "policy", "diff", running, strings.Replace(running, ".yaml", "-draft.yaml", 1), "--decisions", decisions, "--json")
+	cmd.Dir, cmd.Env = w.config.Dir, testkit.PortcullisEnv(w.config.Env...)
+	out, err := cmd.Output()
+	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != 1 {
+		t.Fatalf("policy diff: %v", err)
+	}
+	var report struct {
+		NewlyDenied  int            `json:"newly_denied"`
+		NewlyAllowed int            `json:"newly_allowed"`
+		Undecidable  map[string]int `json:"undecidable"`
+		Drifted      int            `json:"drifted"`
+		Changes      []struct {
+			Change    string `json:"change"`
+			OldReason string `json:"old_reason"`
+			NewReason string `json:"new_reason"`
+			Count     int    `json:"count"`
+		} `json:"changes"`
+	}
+	if err := json.Unmarshal(out, &report); err != nil {
+		t.Fatal(err)
+	}
+	// Bob may no longer read; amy may write to bob's page and to Amy's, and so may the
+	// client key that is named like her. What the desk's header decided stays so.
+	if report.NewlyDenied != 1 || report.NewlyAllowed != 3 || len(report.Undecidable) != 0 || report.Drifted != 0 || len(report.Changes) != 2 {
+		t.Errorf("got %s", out)
 	}
 }
