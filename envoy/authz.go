@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,17 +52,22 @@ func authzFilter(o Options, headers *matcherv3.ListStringMatcher) (*hcmv3.HttpFi
 }
 
 // readHeaders lists what the gate reads of a request besides its method, path
-// and host: credentials, and the content type, which tells gRPC from HTTP. Each
-// header more costs CPU on both sides. Spoofed identity headers need not be
+// and host: credentials, the content type, which tells gRPC from HTTP, and what
+// conditions of the policy read. Each header more costs CPU on both sides. Spoofed identity headers need not be
 // seen: the gate removes every spelling of them unseen.
 //
 // In the path of a check Envoy replaces bytes that are not UTF-8. Where nothing
 // has encoded them before, rawPath shows the gate the path as it will be sent, and
 // the gate refuses one that was changed for it.
-func readHeaders(rawPath bool) *matcherv3.ListStringMatcher {
+func readHeaders(rawPath bool, conditions []string) *matcherv3.ListStringMatcher {
 	names := append(policy.CredentialHeaders(), "content-type")
 	if rawPath {
 		names = append(names, ":path")
+	}
+	for _, name := range conditions {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
 	}
 	list := &matcherv3.ListStringMatcher{}
 	for _, name := range names {

@@ -83,7 +83,7 @@ func Fragment(o Options) (*Parts, error) {
 		return nil, err
 	}
 	// Whether its connection manager normalises paths is not known here.
-	filter, err := authzFilter(o, readHeaders(true))
+	filter, err := authzFilter(o, readHeaders(true, o.ConditionHeaders))
 	if err != nil {
 		return nil, err
 	}

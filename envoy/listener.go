@@ -109,7 +109,7 @@ func toUpstream() *routev3.Route_Route {
 // newListener binds a manager, to which it adds the filters. Nothing stands
 // between ext_authz and the router that could change what was checked.
 func newListener(name, addr string, tls *ServerTLS, o Options, manager *hcmv3.HttpConnectionManager) (*listenerv3.Listener, error) {
-	headers := readHeaders(false)
+	headers := readHeaders(false, o.ConditionHeaders)
 	if name == ListenerPermissive {
 		headers = nil
 	}

@@ -75,6 +75,9 @@ type Options struct {
 	// (OptIns derives them): Envoy must then hand over what it would else refuse
 	// or mend.
 	OptIns policy.PathFlags
+	// ConditionHeaders are the headers that conditions of the policy read
+	// (policy.ConditionHeaders), in lower case: the gate is sent them as well.
+	ConditionHeaders []string
 	// FailureModeAllow lets requests through unchecked while the gate cannot be
 	// asked. They carry no identity, and their credentials reach the upstream.
 	FailureModeAllow bool

@@ -35,6 +35,9 @@ type check struct {
 	input    policy.Input
 	roles    []string
 	log      decisionlog.Record
+
+	shadowing bool // this check asks a shadow rule, for another check
+	shadow    shadowVerdict
 }
 
 // begin readies a pooled check.
@@ -188,7 +191,11 @@ func (c *Core) findDemand(k *check) policy.Reason {
 		permission, hasPermission = v.extension("permission")
 	}
 	if c.extensions != ContextExtensionsReplace || !hasRule && !hasPermission {
-		k.demand.Path = rules.Match(text(v.method), text(k.host), text(k.path))
+		if k.shadowing {
+			k.demand.Path = rules.MatchShadow(text(v.method), text(k.host), text(k.path))
+		} else {
+			k.demand.Path = rules.Match(text(v.method), text(k.host), text(k.path))
+		}
 		if k.demand.Path == nil {
 			return policy.ReasonNoRule
 		}
@@ -346,10 +353,11 @@ func (c *Core) authorize(k *check) (policy.Reason, bool) {
 	}
 	in.TenantAdmitted, in.StrictUsers = true, tenant.StrictUsers
 	// Without what the store knows of the caller, only a missing permission or a
-	// missing API key can still turn into an allow. The rest is denied here, before
+	// missing API key can still turn into an allow, and a condition, which is an error
+	// as long as there is no request to ask it about. The rest is denied here, before
 	// the store is asked for anything.
 	switch reason := policy.Decide(in); reason {
-	case policy.ReasonOK, policy.ReasonMissingPermission, policy.ReasonNotKeyBacked:
+	case policy.ReasonOK, policy.ReasonMissingPermission, policy.ReasonNotKeyBacked, policy.ReasonConditionError:
 	default:
 		return reason, false
 	}
@@ -366,6 +374,9 @@ func (c *Core) authorize(k *check) (policy.Reason, bool) {
 		// told that roles were left out.
 		in.Roles, in.Grant = nil, nil
 		k.answer.rolesUnknown = true
+	}
+	if k.demand.Conditional() {
+		in.Request = k.request()
 	}
 	reason := policy.Decide(in)
 	k.collectRoles()
@@ -421,6 +432,9 @@ func (k *check) record(elapsed int64) *decisionlog.Record {
 		Rule: a.rule, Effect: a.reason.Effect(), Reason: a.reason, Revision: a.revision,
 		Method: k.view.method, Host: k.view.host, Path: k.view.path,
 		Duration: time.Duration(elapsed), GRPC: a.grpc,
+	}
+	if k.shadow.rule != nil {
+		k.log.ShadowRule, k.log.ShadowReason = k.shadow.rule.Name, k.shadow.reason
 	}
 	if k.snapshot != nil {
 		k.log.PolicyDigest = k.snapshot.Policy.Digest()

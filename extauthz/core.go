@@ -129,6 +129,7 @@ func (c *Core) Check(dst, req []byte) ([]byte, error) {
 	k.begin(c.cache.Now())
 	sound := c.decide(k, req)
 	resp, written := c.write(dst, k)
+	sound = (!sound || c.shadow(k)) && sound
 	sound = c.observe(k) && sound && written
 	err := k.err
 	if sound {
@@ -183,7 +184,7 @@ func (c *Core) observe(k *check) (sound bool) {
 	}
 	elapsed := c.cache.Now().Mono - k.now.Mono
 	c.metrics.observe(k, elapsed)
-	if c.log != nil && c.log.Wants(k.answer.reason.Effect()) {
+	if c.log != nil && c.wantsLine(k) {
 		c.log.Log(k.record(elapsed))
 	}
 	return true

@@ -21,6 +21,7 @@ type metrics struct {
 	panics      prometheus.Counter
 	retakes     prometheus.Counter
 	malformed   prometheus.Counter
+	shadows     *prometheus.CounterVec
 
 	table atomic.Pointer[counterTable]
 	mu    sync.Mutex // guards the making of tables and counters
@@ -48,6 +49,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		malformed: prometheus.NewCounter(prometheus.CounterOpts{Name: "portcullis_malformed_requests_total",
 			Help: "Messages that are no CheckRequest, answered by a gRPC error."}),
 	}
+	m.shadows = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "portcullis_shadow_decisions_total",
+		Help: "What shadow rules would have decided, by rule, effect and reason."}, []string{"rule", "effect", "reason"})
 	failures := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "portcullis_credential_failures_total",
 		Help: "Requests denied for want of a good credential, by reason."}, []string{"reason"})
 	for i := range m.ruleless {
@@ -61,7 +64,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.decisions, m.duration, failures, m.panics, m.retakes, m.malformed} {
+	for _, c := range []prometheus.Collector{m.decisions, m.duration, failures, m.panics, m.retakes, m.malformed, m.shadows} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}

@@ -13,6 +13,8 @@ type Policy struct {
 	digest string
 	workloadTable
 	matcher
+	shadows   []*Rule
+	shadowing matcher // finds among shadows
 }
 
 // Compile reads and checks the text of a policy file. The error is a
@@ -32,7 +34,7 @@ func Compile(src []byte) (*Policy, error) {
 }
 
 // Empty returns the policy without rules, which denies every request.
-func Empty() *Policy { return newPolicy(nil, nil) }
+func Empty() *Policy { return newPolicy(nil, nil, nil) }
 
 // Rules returns the rules in the order of the file. The caller must not change
 // them.
@@ -48,7 +50,7 @@ func (p *Policy) Len() int { return len(p.rules) }
 func (p *Policy) Digest() string { return p.digest }
 
 // newPolicy builds the policy of rules that have no ties between them.
-func newPolicy(src []byte, rules []*Rule) *Policy {
+func newPolicy(src []byte, rules, shadows []*Rule) *Policy {
 	sum := sha256.Sum256(src)
 	p := &Policy{
 		rules:  rules,
@@ -59,27 +61,53 @@ func newPolicy(src []byte, rules []*Rule) *Policy {
 		p.byName[r.Name] = r
 	}
 	p.matcher.build(rules)
+	if len(shadows) > 0 {
+		p.shadows = shadows
+		p.shadowing.build(shadows)
+	}
 	return p
 }
 
 // compile reads a policy file and builds the policy, nil after any problem.
 func (y *yamlReader) compile(src []byte) (*Policy, file) {
 	f := y.readPolicy(src)
-	space, tooMany := newSpace(f.matchable)
-	for _, r := range tooMany {
-		y.add(r.Line, r.Name, "methods: the file names more than %d different methods", maxMethods)
-	}
-	for _, t := range space.findTies(f.matchable, maxProblems) {
-		y.add(t.second.Line, t.second.Name, "%s", space.describeTie(t))
+	// Shadow rules are matched by themselves, so they tie with one another alone.
+	live, shadows := apart(f.matchable)
+	for _, rules := range [][]*Rule{live, shadows} {
+		space, tooMany := newSpace(rules)
+		for _, r := range tooMany {
+			y.add(r.Line, r.Name, "methods: the file names more than %d different methods", maxMethods)
+		}
+		for _, t := range space.findTies(rules, maxProblems) {
+			y.add(t.second.Line, t.second.Name, "%s", space.describeTie(t))
+		}
 	}
 	if y.err() != nil {
 		return nil, f
 	}
-	p := newPolicy(src, f.rules)
+	live, shadows = apart(f.rules)
+	p := newPolicy(src, live, shadows)
 	p.workloadTable = newWorkloadTable(f.workloads)
-	if p.mostVisits > maxVisits {
-		y.add(0, "", "one request path could lead the matcher through %d branches, more than %d: too many rules have {name} beside literal segments on many levels; spell some of the parameters out or move them to the end of the path", p.mostVisits, maxVisits)
+	if max(p.mostVisits, p.shadowing.mostVisits) > maxVisits {
+		y.add(0, "", "one request path could lead the matcher through %d branches, more than %d: too many rules have {name} beside literal segments on many levels; spell some of the parameters out or move them to the end of the path", max(p.mostVisits, p.shadowing.mostVisits), maxVisits)
 		return nil, f
 	}
 	return p, f
 }
+
+// apart divides rules into those that decide and those that do not, and numbers
+// each sort from 0.
+func apart(rules []*Rule) (live, shadows []*Rule) {
+	for _, r := range rules {
+		if r.Shadow {
+			shadows = append(shadows, r)
+		} else {
+			live = append(live, r)
+		}
+	}
+	return live, shadows
+}
+
+// Shadows returns the shadow rules in the order of the file. They are not among
+// Rules, and Rule does not find them: nothing may let one decide.
+func (p *Policy) Shadows() []*Rule { return p.shadows }

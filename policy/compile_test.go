@@ -57,15 +57,14 @@ func TestCompileErrors(t *testing.T) {
 		{"key twice", "version: 1\nrules: []\nrules: []", `line 3: policy: key "rules" comes twice`},
 		{"a key that is a list", "version: 1\n? [a]\n: b\nrules: []", "line 2: policy: a key is not a plain word"},
 		{"an alias", "version: 1\nrules:\n  - {name: a, path: &p /a, allow: authenticated}\n  - {name: b, path: *p, allow: anonymous}", `line 4: rule "b": path: a YAML alias (*p); write the value out`},
-		{"a merge", "version: 1\nrules:\n  - &r {name: a, path: /a, allow: authenticated}\n  - {<<: *r, name: b}", `line 4: rule "b": rule: unknown key "<<"; the keys are name, hosts, methods, path, allow, require, tenants, allow_encoded_slash, allow_double_slash, allow_semicolon, forward_credentials, mtls
+		{"a merge", "version: 1\nrules:\n  - &r {name: a, path: /a, allow: authenticated}\n  - {<<: *r, name: b}", `line 4: rule "b": rule: unknown key "<<"; the keys are name, hosts, methods, path, allow, require, tenants, allow_encoded_slash, allow_double_slash, allow_semicolon, forward_credentials, mtls, when, mode
 line 4: rule "b": path is missing; "/{rest...}" matches every path longer than /
 line 4: rule "b": neither allow nor require; write require: PERMISSION, allow: authenticated or allow: anonymous`},
 
 		// Keys and names.
 		{"a rule that is a word", policyOf() + "  - health\n", `line 3: rule #1: rule: "health" where a mapping of keys to values is due`},
 		{"misspelt key", policyOf("name: a, path: /a, method: [GET], " + tail), `line 3: rule "a": rule: unknown key "method"; did you mean "methods"?`},
-		{"key of a later version", policyOf("name: a, path: /a, when: 'true', mode: x, " + tail), `line 3: rule "a": rule: unknown key "when"; the keys are name, hosts, methods, path, allow, require, tenants, allow_encoded_slash, allow_double_slash, allow_semicolon, forward_credentials, mtls
-line 3: rule "a": rule: unknown key "mode"; the keys are name, hosts, methods, path, allow, require, tenants, allow_encoded_slash, allow_double_slash, allow_semicolon, forward_credentials, mtls`},
+		{"unknown key of a rule", policyOf("name: a, path: /a, when: 'true', mtls: true, mode: x, " + tail), `line 3: rule "a": mode: "x"; write shadow, or leave mode out for a rule that decides`},
 		{"rule key twice", policyOf("name: a, path: /a, path: /b, " + tail), `line 3: rule "a": rule: key "path" comes twice`},
 		{"no name", policyOf("path: /a, "+tail, "path: /b, "+tail), "line 3: rule #1: name is missing\nline 4: rule #2: name is missing"},
 		{"bad name", policyOf("name: 'a b', path: /a, " + tail), `line 3: rule #1: name: "a b" is not a rule name: 1 to 64 letters, digits and _ -`},

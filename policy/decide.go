@@ -30,7 +30,14 @@ func (d Demand) AcceptsMTLS() bool {
 // asks reports whether a rule needs a caller. What is not plainly anonymous does.
 func asks(r *Rule) bool { return r != nil && r.Access != AccessAnonymous }
 
-func asksPermission(r *Rule) bool { return asks(r) && r.Access != AccessAuthenticated }
+func asksPermission(r *Rule) bool {
+	return asks(r) && (r.Access != AccessAuthenticated || r.when != nil && r.when.reads.roles)
+}
+
+// Conditional reports whether a rule of the demand has a condition to evaluate.
+func (d Demand) Conditional() bool {
+	return asks(d.Path) && d.Path.when != nil || asks(d.Named) && d.Named.when != nil
+}
 
 // Input is everything that a decision depends on. The zero Input is denied.
 type Input struct {
@@ -41,14 +48,17 @@ type Input struct {
 	Grant          Grant      // the roles of the principal
 	StrictUsers    bool       // the tenant's users need an active API key
 	KeyBackedUntil int64      // when the last of the principal's API keys expires: Unix nanoseconds, 0 where it has none
-	Now            int64      // Unix nanoseconds, for what expires
+	Now            int64      // Unix nanoseconds, for what expires, and for conditions
+	Request        *Request   // for conditions; nil makes one an error
 }
 
-// Decide says whether a request is allowed, and why not. It is total and pure
-// and allocates nothing. The reasons are ReasonOK, ReasonNoRule for an empty
-// demand, ReasonMissingCredential for nobody and for a workload where not every
-// rule has mtls: true, ReasonWrongTenant, ReasonNotKeyBacked and
-// ReasonMissingPermission, in this order where several hold.
+// Decide says whether a request is allowed, and why not. It is total and pure.
+// The reasons are ReasonOK, ReasonNoRule for an empty demand,
+// ReasonMissingCredential for nobody and for a workload where not every rule has
+// mtls: true, ReasonWrongTenant, ReasonNotKeyBacked, ReasonMissingPermission,
+// ReasonConditionFalse and ReasonConditionError, in this order where several hold.
+// Conditions are evaluated only where everything else allows, and that alone
+// allocates.
 //
 // A bare permission holds for the tenants of the path rule where that rule asks
 // for a caller, and for the tenant "default" alone otherwise: each tenant makes
@@ -74,6 +84,8 @@ func Decide(in *Input) Reason {
 		return ReasonMissingPermission
 	case d.HasPermission && !in.holds(d.Permission):
 		return ReasonMissingPermission
+	case d.Conditional():
+		return in.conditions()
 	}
 	return ReasonOK
 }

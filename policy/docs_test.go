@@ -19,12 +19,19 @@ func TestReferencePage(t *testing.T) {
 		block, _, _ := strings.Cut(part, "```")
 		blocks = append(blocks, block)
 	}
-	if len(blocks) != 4 {
+	if len(blocks) != 6 {
 		t.Fatalf("%d examples", len(blocks))
 	}
-	file, nested, tied, tests := blocks[0], "version: 1\n"+blocks[1], "version: 1\n"+blocks[2], blocks[3]
+	file, nested, tied, tests := blocks[0], "version: 1\n"+blocks[1], "version: 1\n"+blocks[2], blocks[5]
+	conditions, shadow := blocks[3], blocks[4]
 
 	mustCompile(t, file)
+	if got := mustCompile(t, conditions).ConditionHeaders(); len(got) != 1 || got[0] != "x-desk" {
+		t.Errorf("the conditions read %v", got)
+	}
+	if r := mustCompile(t, shadow).MatchShadow("GET", "", "/posts/1"); r == nil || r.Name != "members-only" {
+		t.Errorf("the shadow rule is %v", r)
+	}
 	p := mustCompile(t, nested)
 	for path, want := range map[string]string{"/posts/1": "read-post", "/posts/new": "new-post"} {
 		if r := p.Match("GET", "", path); r == nil || r.Name != want {

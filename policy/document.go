@@ -11,6 +11,7 @@ import (
 var ruleKeys = []string{
 	"name", "hosts", "methods", "path", "allow", "require", "tenants",
 	"allow_encoded_slash", "allow_double_slash", "allow_semicolon", "forward_credentials", "mtls",
+	"when", "mode",
 }
 
 // fewTenants is how many tenants of a rule are searched one by one: that is as
@@ -54,17 +55,24 @@ func (y *yamlReader) readPolicy(src []byte) (f file) {
 		return f
 	}
 	named := make(map[string]*Rule, len(rules.Content))
+	decided, shadowed := 0, 0
 	for i, at := range rules.Content {
 		y.rule = fmt.Sprintf("#%d", i+1)
 		rule, whole := y.readRule(at)
 		if rule == nil {
 			continue
 		}
-		rule.Index = i
 		if first := named[rule.Name]; first != nil {
 			y.fail(at, "the rule on line %d has this name already", first.Line)
 		} else if rule.Name != "" {
 			named[rule.Name] = rule
+		}
+		rule.Index = decided
+		if rule.Shadow {
+			rule.Index = shadowed
+			shadowed++
+		} else {
+			decided++
 		}
 		f.rules = append(f.rules, rule)
 		if whole && rule.Name != "" {
@@ -117,6 +125,8 @@ func (y *yamlReader) readRule(at *yaml.Node) (rule *Rule, whole bool) {
 	y.readAccess(rule, at, f)
 	y.readTenants(rule, f["tenants"])
 	y.readMTLS(rule, f["mtls"])
+	y.readMode(rule, f["mode"])
+	y.readWhen(rule, f["when"])
 	return rule, whole
 }
 

@@ -78,18 +78,30 @@ type query struct {
 // with flags that the rule does not accept (Rule.Accepts). It allocates nothing,
 // and its time does not grow with the number of rules.
 func (p *Policy) Match(method, host, path string) *Rule {
+	return p.matcher.match(method, host, path)
+}
+
+// MatchShadow is Match among the shadow rules. It is quick where there are none.
+func (p *Policy) MatchShadow(method, host, path string) *Rule {
+	if len(p.shadows) == 0 {
+		return nil
+	}
+	return p.shadowing.match(method, host, path)
+}
+
+func (m *matcher) match(method, host, path string) *Rule {
 	if len(path) == 0 || len(path) > math.MaxInt32 || path[0] != '/' || method == "" {
 		return nil
 	}
-	q := query{m: &p.matcher, method: p.methods.find(method), path: path}
+	q := query{m: m, method: m.methods.find(method), path: path}
 	if q.method == methodOther && strings.EqualFold(method, "CONNECT") {
 		q.method = methodConnect
 	}
-	if len(p.hosts.names) > 1 {
-		q.host = p.hosts.find(host)
+	if len(m.hosts.names) > 1 {
+		q.host = m.hosts.find(host)
 	}
-	q.cut(p.deepest + 1)
-	return q.search(&p.root, 0, 1)
+	q.cut(m.deepest + 1)
+	return q.search(&m.root, 0, 1)
 }
 
 // cut finds the ends of the first segments, most of them at the most.

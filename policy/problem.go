@@ -14,6 +14,7 @@ const maxProblems = 500
 // Problem is one thing that is wrong with a policy file.
 type Problem struct {
 	Line    int    // from 1; 0 where the file as a whole is meant
+	Column  int    // from 1, in characters, for what is wrong inside a condition; else 0
 	Rule    string // the rule's name, or "#3" for the third one when it has no good name; "" outside the rules
 	Message string // what is wrong and how to mend it
 }
@@ -21,7 +22,10 @@ type Problem struct {
 // String writes the problem as `line 12: rule "read-post": ...`.
 func (p Problem) String() string {
 	var b strings.Builder
-	if p.Line > 0 {
+	switch {
+	case p.Line > 0 && p.Column > 0:
+		fmt.Fprintf(&b, "line %d, column %d: ", p.Line, p.Column)
+	case p.Line > 0:
 		fmt.Fprintf(&b, "line %d: ", p.Line)
 	}
 	switch {
@@ -68,11 +72,15 @@ type problems struct {
 }
 
 func (ps *problems) add(line int, rule, format string, args ...any) {
+	ps.addAt(line, 0, rule, format, args...)
+}
+
+func (ps *problems) addAt(line, column int, rule, format string, args ...any) {
 	if len(ps.list) == maxProblems {
 		ps.omitted++
 		return
 	}
-	ps.list = append(ps.list, Problem{Line: line, Rule: rule, Message: fmt.Sprintf(format, args...)})
+	ps.list = append(ps.list, Problem{Line: line, Column: column, Rule: rule, Message: fmt.Sprintf(format, args...)})
 }
 
 // err returns what was gathered as one error, or nil.

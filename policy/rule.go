@@ -40,7 +40,7 @@ const DefaultTenant = "default"
 // matcher and every snapshot share it.
 type Rule struct {
 	Name    string
-	Index   int      // position in the file, from 0
+	Index   int      // position among the rules of the file that decide, or among its shadow rules, from 0
 	Line    int      // where the rule begins in the file, from 1
 	Hosts   []string // canonical hosts, exact or "*.suffix"; none matches every host
 	Methods []string // exact; none matches every method but CONNECT
@@ -55,6 +55,10 @@ type Rule struct {
 	OptIns             PathFlags // ambiguities that the rule takes; never FlagUnsafe
 	ForwardCredentials bool      // leave the credentials on the request that goes upstream
 	MTLS               bool      // a workload of the file, proved by mTLS, may be the caller
+
+	Shadow bool // it never decides: its verdict is logged and counted
+
+	when *condition // nil: none
 
 	pattern pattern
 	hosts   []hostID  // ids of Hosts, sorted; anyHost alone when there are none

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // TestResult is what became of one case of a tests section.
@@ -139,7 +140,14 @@ func (p *Policy) decideRequest(roles *RoleTable, c *testCase) (*Rule, Reason) {
 	if !rule.Accepts(flags) {
 		return rule, ReasonAmbiguousRequest
 	}
+	now := c.request.now
+	if now == 0 {
+		now = time.Now().UnixNano()
+	}
+	_, query, _ := strings.Cut(c.request.path, "?")
 	return rule, Decide(&Input{
+		Now:            now,
+		Request:        &Request{Method: c.request.method, Host: string(host), Path: string(path), Query: query, Facts: caseFacts{c}},
 		Demand:         Demand{Path: rule},
 		Principal:      c.caller.principal,
 		TenantAdmitted: c.caller.admitted,

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -24,7 +25,11 @@ type testCase struct {
 	rule    string // "" when any will do, or none
 }
 
-type testRequest struct{ method, host, path string }
+type testRequest struct {
+	method, host, path string
+	headers, context   map[string]string
+	now                int64 // Unix nanoseconds; 0 is the time of the run
+}
 
 // testCaller is the principal of a case; the zero one is nobody.
 type testCaller struct {
@@ -32,6 +37,7 @@ type testCaller struct {
 	admitted  bool
 	grant     Grant
 	spiffe    string // of a caller by certificate, whose principal the policy has, or not
+	claims    map[string]any
 }
 
 // readSuite reads the tests section for a policy of these rules.
@@ -150,7 +156,7 @@ func (y *yamlReader) readCase(at *yaml.Node, ids map[string]RoleID, what string)
 
 func (y *yamlReader) readRequest(at *yaml.Node, what string) testRequest {
 	r := testRequest{method: "GET"}
-	f, ok := y.mapping(at, what+": request", "method", "host", "path")
+	f, ok := y.mapping(at, what+": request", "method", "host", "path", "headers", "context", "now")
 	if !ok {
 		return r
 	}
@@ -163,6 +169,16 @@ func (y *yamlReader) readRequest(at *yaml.Node, what string) testRequest {
 	}
 	if f["path"] == nil {
 		y.fail(at, "%s: request: path is missing", what)
+	}
+	r.headers = y.readTexts(f["headers"], what+": request headers", func(name string) string {
+		if !isToken(name) || strings.ToLower(name) != name {
+			return fmt.Sprintf("%q is no header's name in lower case", shorten(name))
+		}
+		return ""
+	})
+	r.context = y.readTexts(f["context"], what+": request context", func(string) string { return "" })
+	if f["now"] != nil {
+		r.now = y.readTime(f["now"], what+": request now")
 	}
 	if !isToken(r.method) {
 		y.fail(at, "%s: request: %q is no method", what, shorten(r.method))
@@ -178,7 +194,7 @@ func (y *yamlReader) readCaller(at *yaml.Node, ids map[string]RoleID, what strin
 		}
 		return c
 	}
-	f, ok := y.mapping(at, what, "tenant", "admitted", "kind", "id", "spiffe", "roles")
+	f, ok := y.mapping(at, what, "tenant", "admitted", "kind", "id", "spiffe", "roles", "claims")
 	if !ok {
 		return c
 	}
@@ -203,6 +219,9 @@ func (y *yamlReader) readCaller(at *yaml.Node, ids map[string]RoleID, what strin
 			}
 			c.principal.Kind = kind
 		}
+	}
+	if f["claims"] != nil {
+		c.claims = y.readClaims(f["claims"], what+": claims")
 	}
 	if f["spiffe"] != nil {
 		c.spiffe = y.readCallerSPIFFE(f, what)

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,8 +12,8 @@ import (
 // at the end more or less, HEAD for GET) that find a rule which asks for less.
 // Many servers answer both in the same way. A warning is no error: where the
 // server tells them apart, nothing is wrong. Then come the rules with mtls: true
-// that no workload can use, and the workloads that no rule takes. Each sort is in
-// the order of the file.
+// that no workload can use, the workloads that no rule takes, and conditions that
+// ask for an id and not for its kind. They are in the order of the lines.
 func (p *Policy) Warnings() []Problem {
 	var list []Problem
 	for _, r := range p.rules {
@@ -49,7 +50,14 @@ func (p *Policy) Warnings() []Problem {
 			near("HEAD", path, "HEAD instead of GET")
 		}
 	}
-	return append(list, p.workloadWarnings()...)
+	for _, r := range slices.Concat(p.rules, p.shadows) {
+		if r.when != nil && r.when.reads.id && !r.when.reads.kind && len(list) < maxProblems {
+			list = append(list, Problem{Line: r.Line, Rule: r.Name, Message: "when: asks about principal.id and not about principal.kind; a client key may be named like a user: principal.kind == 'user' && ..."})
+		}
+	}
+	list = append(list, p.workloadWarnings()...)
+	slices.SortStableFunc(list, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
+	return list[:min(len(list), maxProblems)]
 }
 
 // workloadWarnings says where workloads and the rules that take them miss each other.

@@ -172,8 +172,8 @@ func TestWorkloadWarnings(t *testing.T) {
 		workloads + "  - {name: a, path: /a, require: p, mtls: true}\n":               `line 4: workload #2: no rule for tenant "acme" has mtls: true, so it passes nowhere`,
 		policyOf("name: a, path: /a, require: p, mtls: true"):                         `line 3: rule "a": mtls: true, but the file has no workload of the rule's tenants`,
 		policyOf("name: a, path: /a, require: p, mtls: true, tenants: any"):           `line 3: rule "a": mtls: true, but the file has no workload of the rule's tenants`,
-		workloads + "  - {name: a, path: /a, require: p, mtls: true, tenants: [acme]}\n  - {name: b, path: /b, require: p, mtls: true, tenants: [globex]}\n": `line 7: rule "b": mtls: true, but the file has no workload of the rule's tenants
-line 3: workload #1: no rule for tenant "default" has mtls: true, so it passes nowhere`,
+		workloads + "  - {name: a, path: /a, require: p, mtls: true, tenants: [acme]}\n  - {name: b, path: /b, require: p, mtls: true, tenants: [globex]}\n": `line 3: workload #1: no rule for tenant "default" has mtls: true, so it passes nowhere
+line 7: rule "b": mtls: true, but the file has no workload of the rule's tenants`,
 	} {
 		var got []string
 		for _, w := range mustCompile(t, src).Warnings() {

@@ -22,7 +22,9 @@ const MaxFileBytes = 8 << 20
 // booleans where a word is due.
 type yamlReader struct {
 	problems
-	rule string // label of the rule that is being read
+	rule       string   // label of the rule that is being read
+	lines      []string // of the document, for columns
+	conditions conditionCompiler
 }
 
 func (y *yamlReader) fail(at *yaml.Node, format string, args ...any) {
@@ -36,6 +38,7 @@ func (y *yamlReader) document(src []byte) *yaml.Node {
 		y.add(0, "", "%d bytes, more than the %d that are read", len(src), MaxFileBytes)
 		return nil
 	}
+	y.lines = strings.Split(string(src), "\n")
 	var first, second yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(src))
 	err := decodeNode(decoder, &first)

@@ -118,6 +118,7 @@ func (f *envoyFlags) resolve(cfg *config.Config) (envoy.Options, error) {
 			return o, usagef("AUTH_POLICY_FILE: %w", err)
 		}
 		o.OptIns = envoy.OptIns(rules)
+		o.ConditionHeaders = rules.ConditionHeaders()
 	}
 	return o, nil
 }

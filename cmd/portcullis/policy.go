@@ -11,9 +11,9 @@ import (
 )
 
 func newPolicyCommand(p *process) *cobra.Command {
-	return newGroupCommand("policy", "Policy files: check and test them",
-		"A policy file says which requests the gate lets through, and what it asks of the\ncaller. These commands read one without a gate or a store. docs/policy.md is the\nreference of the format.",
-		newPolicyCheckCommand(p), newPolicyTestCommand(p))
+	return newGroupCommand("policy", "Policy files: check, test and compare them",
+		"A policy file says which requests the gate lets through, and what it asks of the\ncaller. These commands read one without a gate. docs/policy.md is the\nreference of the format.",
+		newPolicyCheckCommand(p), newPolicyTestCommand(p), newPolicyDiffCommand(p))
 }
 
 const policyCheckLong = `Compiles a policy file as the gate would, and names everything that is wrong with
@@ -22,13 +22,15 @@ would keep its last good version.
 
 A good file gets one line, and a warning on standard error for each rule that is
 easily walked around: /admin is not /admin/, GET is not HEAD, and where a wider
-rule that asks for less takes the other one, you may not have meant it.
+rule that asks for less takes the other one, you may not have meant it. A
+condition that compares the caller's id and does not ask for its kind is told too.
 
 Exit codes: 0 the file is good, 1 it is not, 2 it cannot be read.`
 
 // policyProblem is one problem or warning in JSON.
 type policyProblem struct {
-	Line    int    `json:"line"` // 0 where the whole file is meant
+	Line    int    `json:"line"`             // 0 where the whole file is meant
+	Column  int    `json:"column,omitempty"` // of what is wrong inside a condition
 	Rule    string `json:"rule"`
 	Message string `json:"message"`
 }
@@ -38,6 +40,7 @@ type policyReport struct {
 	File     string          `json:"file"`
 	OK       bool            `json:"ok"`
 	Rules    int             `json:"rules"`
+	Shadows  int             `json:"shadow_rules,omitempty"`
 	Digest   string          `json:"digest"`
 	Problems []policyProblem `json:"problems"`
 	Warnings []policyProblem `json:"warnings"`
@@ -66,7 +69,11 @@ func newPolicyCheckCommand(p *process) *cobra.Command {
 			for _, warning := range rules.Warnings() {
 				fmt.Fprintf(p.stderr, "%s: warning: %s\n", args[0], warning)
 			}
-			return answer(p.stdout, fmt.Sprintf("%s: good: %s, digest %s\n", args[0], count(rules.Len(), "rule"), rules.Digest()), true)
+			what := count(rules.Len(), "rule")
+			if n := len(rules.Shadows()); n > 0 {
+				what += ", " + count(n, "shadow rule")
+			}
+			return answer(p.stdout, fmt.Sprintf("%s: good: %s, digest %s\n", args[0], what, rules.Digest()), true)
 		},
 	}
 	addJSONFlag(c, &asJSON)
@@ -79,14 +86,14 @@ func newPolicyReport(file string, rules *policy.Policy, wrong *policy.CompileErr
 		r.Problems = policyProblems(wrong.Problems)
 		return r
 	}
-	r.Rules, r.Digest, r.Warnings = rules.Len(), rules.Digest(), policyProblems(rules.Warnings())
+	r.Rules, r.Shadows, r.Digest, r.Warnings = rules.Len(), len(rules.Shadows()), rules.Digest(), policyProblems(rules.Warnings())
 	return r
 }
 
 func policyProblems(list []policy.Problem) []policyProblem {
 	out := make([]policyProblem, 0, len(list))
 	for _, problem := range list {
-		out = append(out, policyProblem{problem.Line, problem.Rule, problem.Message})
+		out = append(out, policyProblem{problem.Line, problem.Column, problem.Rule, problem.Message})
 	}
 	return out
 }

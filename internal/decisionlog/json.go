@@ -50,7 +50,8 @@ func (l *Log) appendRecord(dst []byte, rec *Record) []byte {
 	e.buf = strconv.AppendInt(e.buf, rec.Duration.Microseconds(), 10)
 	e.buf = append(e.buf, `,"grpc":`...)
 	e.buf = strconv.AppendBool(e.buf, rec.GRPC)
-	if l.mode == Sample && rec.Effect == policy.Allow {
+	e.shadow(rec)
+	if l.mode == Sample && rec.Effect == policy.Allow && !rec.shadowDenies() {
 		e.buf = append(e.buf, `,"sample_rate":`...)
 		e.buf = strconv.AppendFloat(e.buf, l.rate, 'g', -1, 64)
 	}
@@ -89,6 +90,26 @@ func (e *encoder) proof(rec *Record) {
 	e.string("key_id", rec.APIKeyID, maxText)
 	e.string("spiffe", rec.SPIFFE, maxPeer)
 	e.buf = append(e.buf, '}')
+}
+
+// shadow appends what a shadow rule would have decided.
+func (e *encoder) shadow(rec *Record) {
+	if rec.ShadowRule == "" {
+		return
+	}
+	e.buf = append(e.buf, `,"shadow":{"effect":"`...)
+	e.buf = append(e.buf, rec.ShadowReason.Effect().String()...)
+	e.buf = append(e.buf, `","reason":"`...)
+	e.buf = append(e.buf, rec.ShadowReason.String()...)
+	e.buf = append(e.buf, '"')
+	e.string("rule", rec.ShadowRule, maxText)
+	e.buf = append(e.buf, '}')
+}
+
+// shadowDenies reports whether a shadow rule would have denied, which has its line
+// written whatever the sample says.
+func (rec *Record) shadowDenies() bool {
+	return rec.ShadowRule != "" && rec.ShadowReason.Effect() == policy.Deny
 }
 
 func (e *encoder) roles(roles []string) {

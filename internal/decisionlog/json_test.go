@@ -86,7 +86,7 @@ func TestLinesAreBounded(t *testing.T) {
 		t.Errorf("got %.200s", line)
 	}
 	// Every byte takes six when escaped.
-	if most := 6*(maxPath+maxMethod+maxRoles*maxRole+11*maxText+2*maxPeer) + 1024; len(line) > most {
+	if most := 6*(maxPath+maxMethod+maxRoles*maxRole+12*maxText+2*maxPeer) + 1024; len(line) > most {
 		t.Errorf("a line of %d bytes: want %d at most", len(line), most)
 	}
 	// What a request alone can do to a line.
@@ -111,7 +111,7 @@ func TestLinesAreBounded(t *testing.T) {
 // that it is none.
 func TestRecordHasNoCredential(t *testing.T) {
 	want := []string{"Time", "DecisionID", "Principal", "Proof", "Issuer", "KeyID", "TokenID", "KeyName", "APIKeyID", "SPIFFE", "Actor", "Roles", "Rule", "Effect", "Reason",
-		"Revision", "PolicyDigest", "Method", "Host", "Path", "Duration", "GRPC"}
+		"Revision", "PolicyDigest", "ShadowRule", "ShadowReason", "Method", "Host", "Path", "Duration", "GRPC"}
 	var got []string
 	for i := range reflect.TypeFor[Record]().NumField() {
 		got = append(got, reflect.TypeFor[Record]().Field(i).Name)

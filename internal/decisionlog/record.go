@@ -58,6 +58,9 @@ type Record struct {
 	Revision     int64
 	PolicyDigest string
 
+	ShadowRule   string // a shadow rule that matched; "" where none did
+	ShadowReason policy.Reason
+
 	Method   []byte
 	Host     []byte
 	Path     []byte // cut at the first '?', should there be one

@@ -19,6 +19,7 @@ import (
 
 	"portcullis/envoy"
 	"portcullis/internal/testkit"
+	"portcullis/policy"
 )
 
 const (
@@ -126,11 +127,15 @@ func newWorld(t *testing.T, cfg worldConfig) *world {
 		w.Kill()
 	})
 
+	rules, err := policy.Load(policyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
 	w.upstream = testkit.RunUpstream(t)
 	bootstrap, err := envoy.Bootstrap(envoy.Options{
 		Listen: "127.0.0.1:0", Permissive: "127.0.0.1:0", Admin: "127.0.0.1:0",
 		Upstream: w.upstream.Addr(), UpstreamProtocol: envoy.UpstreamSame,
-		Gate: w.socket, FailureModeAllow: cfg.failureModeAllow, ListenTLS: cfg.listenTLS,
+		Gate: w.socket, FailureModeAllow: cfg.failureModeAllow, ListenTLS: cfg.listenTLS, ConditionHeaders: rules.ConditionHeaders(),
 	})
 	if err != nil {
 		t.Fatal(err)

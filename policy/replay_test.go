@@ -1,0 +1,73 @@
+package policy_test
+
+import (
+	"testing"
+
+	"portcullis/policy"
+)
+
+func TestReplay(t *testing.T) {
+	roles, err := policy.ReadRoles([]byte("roles:\n  viewer: {permissions: [view]}\n  editor: {permissions: [edit], parents: [viewer]}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := mustCompile(t, policyOf("name: read, methods: [GET], path: '/posts/{id}', require: view", "name: open, path: /open, allow: anonymous",
+		"name: own, path: '/users/{user}', require: edit", "name: desk, path: /desk, require: view, when: \"request.headers['x-desk'] == 'news'\"",
+		"name: acme, path: /acme, allow: authenticated, tenants: [acme]", "name: asked, path: /asked, require: view", "name: gone, path: /gone, require: view"))
+	draft := mustCompile(t, policyOf("name: read, methods: [GET], path: '/posts/{id}', require: edit", "name: open, path: /open, require: view",
+		"name: own, path: '/users/{user}', require: edit, when: 'path.user == principal.id'", "name: desk, path: /desk, require: view, when: \"request.headers['x-desk'] == 'news'\"",
+		"name: acme, path: /acme, require: view, tenants: [default, acme]", "name: asked, path: /asked, require: view, when: \"request.query == ''\"", "name: new, path: /new, allow: anonymous"))
+	ann := policy.Principal{Tenant: "default", Kind: policy.KindUser, ID: "ann"}
+	eve := policy.Principal{Tenant: "t-new", Kind: policy.KindUser, ID: "eve"}
+	for _, try := range []struct {
+		name          string
+		rec           policy.Recorded
+		before, after string
+	}{
+		{"the draft asks for more", policy.Recorded{Path: "/posts/1", Rule: "read", Reason: policy.ReasonOK, Principal: ann, Roles: []string{"viewer"}}, "ok", "missing_permission"},
+		{"who has more stays in", policy.Recorded{Path: "/posts/1", Rule: "read", Reason: policy.ReasonOK, Principal: ann, Roles: []string{"editor"}}, "ok", "ok"},
+		{"a role that is gone grants nothing", policy.Recorded{Path: "/posts/1", Rule: "read", Reason: policy.ReasonOK, Principal: ann, Roles: []string{"boss"}}, "missing_permission", "missing_permission"},
+		{"nobody was asked", policy.Recorded{Path: "/open", Rule: "open", Reason: policy.ReasonOK}, "ok", "?caller"},
+		{"nobody was known", policy.Recorded{Path: "/posts/1", Rule: "read", Reason: policy.ReasonMissingCredential}, "missing_credential", "missing_credential"},
+		{"no rule then", policy.Recorded{Path: "/new", Reason: policy.ReasonNoRule}, "no_rule", "ok"},
+		{"no rule now", policy.Recorded{Path: "/gone", Rule: "gone", Reason: policy.ReasonOK, Principal: ann, Roles: []string{"viewer"}}, "ok", "no_rule"},
+		{"a condition that the log can answer", policy.Recorded{Path: "/users/bob", Rule: "own", Reason: policy.ReasonOK, Principal: ann, Roles: []string{"editor"}}, "ok", "condition_false"},
+		{"the same, their own", policy.Recorded{Path: "/users/%61nn", Rule: "own", Reason: policy.ReasonOK, Principal: ann, Roles: []string{"editor"}}, "ok", "ok"},
+		{"a condition that it cannot", policy.Recorded{Path: "/asked", Rule: "asked", Reason: policy.ReasonOK, Principal: ann, Roles: []string{"viewer"}}, "ok", "?when"},
+		{"nor need", policy.Recorded{Path: "/asked", Rule: "asked", Reason: policy.ReasonMissingPermission, Principal: ann}, "missing_permission", "missing_permission"},
+		{"a condition that both have", policy.Recorded{Path: "/desk", Rule: "desk", Reason: policy.ReasonConditionFalse, Principal: ann, Roles: []string{"viewer"}}, "condition_false", "condition_false"},
+		{"another tenant, whose roles nobody looked up", policy.Recorded{Path: "/acme", Rule: "acme", Reason: policy.ReasonWrongTenant, Principal: ann}, "wrong_tenant", "?roles"},
+		{"a tenant that nobody admitted", policy.Recorded{Path: "/acme", Rule: "acme", Reason: policy.ReasonWrongTenant, Principal: policy.Principal{Tenant: "acme", Kind: policy.KindUser, ID: "a"}}, "wrong_tenant", "wrong_tenant"},
+		{"no tenant of the rule", policy.Recorded{Path: "/posts/1", Rule: "read", Reason: policy.ReasonWrongTenant, Principal: eve}, "wrong_tenant", "wrong_tenant"},
+		{"an unsafe path", policy.Recorded{Path: "/posts/../1", Reason: policy.ReasonAmbiguousRequest}, "ambiguous_request", "ambiguous_request"},
+		{"a line that was cut", policy.Recorded{Path: "/posts/1", Rule: "read", Reason: policy.ReasonOK, Principal: ann, Truncated: true}, "?text", "?text"},
+	} {
+		word := func(r policy.Replayed) string {
+			if r.Unknown != "" {
+				return "?" + string(r.Unknown)
+			}
+			return r.Reason.String()
+		}
+		try.rec.Method, try.rec.PolicyDigest, try.rec.Now = "GET", old.Digest(), 1
+		if before, after := policy.Replay(&try.rec, old, draft, roles); word(before) != try.before || word(after) != try.after {
+			t.Errorf("%s: from %s to %s, want %s to %s", try.name, word(before), word(after), try.before, try.after)
+		}
+	}
+	// A record of another policy says nothing of what old's condition gave.
+	rec := policy.Recorded{Method: "GET", Path: "/desk", Rule: "desk", Reason: policy.ReasonConditionFalse, Principal: ann, Roles: []string{"viewer"}, PolicyDigest: "another"}
+	if before, after := policy.Replay(&rec, old, draft, roles); before.Unknown != policy.UnknownWhen || after.Unknown != policy.UnknownWhen {
+		t.Errorf("from %+v to %+v", before, after)
+	}
+}
+
+func TestReadRoles(t *testing.T) {
+	for src, want := range map[string]string{
+		"roles:\n  a: {permissions: ['x y']}": `line 2: role "a": permissions: "x y" is not a permission name: 1 to 128 letters, digits and _ . : / -`,
+		"rolls: {}":                           `line 1: roles file: unknown key "rolls"; did you mean "roles"?`,
+		"{}":                                  "line 1: roles file: roles is missing",
+	} {
+		if roles, err := policy.ReadRoles([]byte(src)); roles != nil || err == nil || err.Error()[:len(want)] != want {
+			t.Errorf("%s: %v", src, err)
+		}
+	}
+}
