@@ -5,12 +5,13 @@ import (
 	"encoding/hex"
 )
 
-// Policy is a compiled policy file: an immutable set of rules and the matcher
-// over them. It is safe for concurrent use.
+// Policy is a compiled policy file: an immutable set of rules, the matcher
+// over them, and the outside issuers. It is safe for concurrent use.
 type Policy struct {
-	rules  []*Rule
-	byName map[string]*Rule
-	digest string
+	rules   []*Rule
+	issuers []Issuer
+	byName  map[string]*Rule
+	digest  string
 	matcher
 }
 
@@ -75,6 +76,7 @@ func (y *yamlReader) compile(src []byte) (*Policy, file) {
 		return nil, f
 	}
 	p := newPolicy(src, f.rules)
+	p.issuers = f.issuers
 	if p.mostVisits > maxVisits {
 		y.add(0, "", "one request path could lead the matcher through %d branches, more than %d: too many rules have {name} beside literal segments on many levels; spell some of the parameters out or move them to the end of the path", p.mostVisits, maxVisits)
 		return nil, f

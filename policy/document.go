@@ -28,6 +28,7 @@ type file struct {
 	// read. Everything else about them has been checked all the same, so that one
 	// run names every problem.
 	matchable []*Rule
+	issuers   []Issuer
 	tests     *yaml.Node // the tests section, or nil
 }
 
@@ -37,12 +38,13 @@ func (y *yamlReader) readPolicy(src []byte) (f file) {
 	if top == nil {
 		return f
 	}
-	keys, ok := y.mapping(top, "policy", "version", "rules", "tests")
+	keys, ok := y.mapping(top, "policy", "version", "issuers", "rules", "tests")
 	if !ok {
 		return f
 	}
 	f.tests = keys["tests"]
 	y.readVersion(top, keys["version"])
+	f.issuers = y.readIssuers(keys["issuers"])
 	rules := keys["rules"]
 	if rules == nil {
 		y.fail(top, "policy: rules is missing; an empty list, rules: [], denies every request")
