@@ -74,6 +74,9 @@ func named(key, kid string) map[string]any {
 }
 
 func keySetText(keys ...map[string]any) string {
+	if keys == nil {
+		keys = []map[string]any{}
+	}
 	text, err := json.Marshal(map[string]any{"keys": keys})
 	if err != nil {
 		panic(err)
