@@ -15,7 +15,7 @@ import (
 func newTokenCommand(p *process) *cobra.Command {
 	return newGroupCommand("token", "Tokens: JWTs of our own", `Tokens are JWTs signed with AUTH_JWT_SECRET_KEY, which the gate verifies with the
 same secret. They name a principal; what it may do is decided by its roles when
-it asks.`, newTokenIssueCommand(p))
+it asks.`, newTokenIssueCommand(p), newTokenInspectCommand(p))
 }
 
 type tokenJSON struct {

@@ -1,6 +1,6 @@
-// An OpenID provider for tests: node provider.mjs PORT KEYS MODULES
+// An OpenID provider for tests: node provider.mjs PORT KEYS MODULES [--rotate]
 // PORT may be 0. KEYS is a file with the private key set, which is made where it
-// is missing; the first key signs. MODULES is the folder with node_modules.
+// is missing; the first key signs; --rotate puts a new one before it. MODULES is the folder with node_modules.
 // It prints one line of JSON, {"issuer": ...}, once it answers.
 import { createRequire } from 'node:module';
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
@@ -21,10 +21,6 @@ if (!existsSync(keysFile)) writeFileSync(keysFile, JSON.stringify({ keys: [newKe
 if (process.argv.includes('--rotate')) {
   const { keys } = JSON.parse(readFileSync(keysFile));
   writeFileSync(keysFile, JSON.stringify({ keys: [newKey(), ...keys] }));
-}
-if (process.argv.includes('--withdraw')) { // all but the newest
-  const { keys } = JSON.parse(readFileSync(keysFile));
-  writeFileSync(keysFile, JSON.stringify({ keys: keys.slice(0, 1) }));
 }
 
 const server = createServer();
