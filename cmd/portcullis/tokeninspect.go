@@ -55,7 +55,7 @@ func newTokenInspectCommand(p *process) *cobra.Command {
 		Use:     "inspect TOKEN",
 		Short:   "Say step by step why a token is accepted or not",
 		Long:    tokenInspectLong,
-		Example: "  portcullis token inspect - --policy-file policy.yaml < token.jwt\n  portcullis token inspect \"$(portcullis token issue --subject amy)\" --json",
+		Example: "  portcullis token inspect - --policy-file policy.yaml < token.jwt\n  portcullis token issue amy | portcullis token inspect - --json",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usagef("want one token, or - to read it from standard input")

@@ -70,7 +70,10 @@ type keySource struct {
 }
 
 // keyFetch is one fetch that everybody waits for who needs it.
-type keyFetch struct{ done chan struct{} }
+type keyFetch struct {
+	done chan struct{}
+	good bool // once it is done: it brought a set
+}
 
 func newKeySource(id sourceID, cfg fetching, now func() time.Time, log *slog.Logger, metrics *issuerMetrics) *keySource {
 	s := &keySource{id: id, cfg: cfg, now: now, log: log, metrics: metrics, negative: map[string]time.Time{}}
@@ -94,22 +97,23 @@ func (s *keySource) outdated() bool {
 
 // seek begins, or joins, a fetch for the sake of a kid that is not in the set. It
 // is nil where none may begin: the kid was not there a moment ago, or another
-// unknown one had its fetch.
-func (s *keySource) seek(id string) *keyFetch {
+// unknown one had its fetch. One that was joined may have begun before the key was
+// published.
+func (s *keySource) seek(id string) (f *keyFetch, joined bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
 	if until, ok := s.negative[id]; ok && now.Before(until) {
-		return nil
+		return nil, false
 	}
 	if s.flight != nil {
-		return s.flight
+		return s.flight, true
 	}
 	if !s.asked.IsZero() && now.Sub(s.asked) < s.cfg.unknown {
-		return nil
+		return nil, false
 	}
 	s.asked = now
-	return s.begin()
+	return s.begin(), false
 }
 
 // unknown remembers that a kid was not in a fresh set.
@@ -150,6 +154,7 @@ func (s *keySource) begin() *keyFetch {
 	go func() {
 		set, err := s.fetch()
 		s.finish(set, err)
+		f.good = err == nil
 		close(f.done)
 	}()
 	return f

@@ -137,6 +137,46 @@ func TestOneSharedFetch(t *testing.T) {
 	mustAccept(t, v, outsideToken())
 }
 
+// A fetch that began before a key was published is not the last word on it, and
+// neither is one that failed.
+func TestFetchThatCouldNotKnow(t *testing.T) {
+	p := newProvider(t, named("p256", "e"))
+	v, c, _ := newVerifiers(t, nil, p.entry())
+	mustAccept(t, v, outsideToken())
+	c.forward(10 * time.Second)
+	hold := make(chan struct{})
+	p.hold.Store(&hold)
+	source := v.table.Load().sources[sourceOf(new(p.entry()))]
+	source.mu.Lock()
+	source.due = time.Time{}
+	source.mu.Unlock()
+	source.upkeep()
+	for p.fetches.Load() < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	p.publish(named("p256", "e"), named("ed", "new"))
+	verdict := make(chan policy.Reason)
+	go func() {
+		_, reason := v.Verify(outsideSigned(jwt.SigningMethodEdDSA, "ed", withKid("EdDSA", "new"), outsideObject()))
+		verdict <- reason
+	}()
+	time.Sleep(50 * time.Millisecond) // it joins the fetch that is held
+	p.hold.Store(nil)
+	close(hold)
+	if reason := <-verdict; reason != policy.ReasonOK {
+		t.Errorf("got %v", reason)
+	}
+
+	c.forward(10 * time.Second)
+	newer := outsideHeader(withKid("ES256", "newer"))
+	p.status.Store(http.StatusInternalServerError)
+	mustRefuse(t, v, newer, policy.ReasonInvalidToken, "")
+	p.status.Store(http.StatusOK)
+	p.publish(named("p256", "newer"))
+	c.forward(10 * time.Second)
+	mustAccept(t, v, newer)
+}
+
 // A key that the issuer withdraws stops verifying at the next refresh, for tokens
 // that a cache holds too. Adding a key disturbs nothing.
 func TestWithdrawnKey(t *testing.T) {

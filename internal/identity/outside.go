@@ -120,8 +120,8 @@ func (o *outside) verify(token string, tr *trace) (*Token, *Refusal) {
 func (o *outside) findKey(h tokenHeader, deadline <-chan time.Time) (*verifyKey, uint64, *Refusal) {
 	set := o.source.keys()
 	key, match := set.find(h.keyID, h.algorithm)
-	if match == keyUnknown || match == keyVague && len(set.keys) == 0 {
-		fetch := o.source.seek(h.keyID)
+	for again := true; again && (match == keyUnknown || match == keyVague && len(set.keys) == 0); {
+		fetch, joined := o.source.seek(h.keyID)
 		if fetch == nil {
 			return nil, 0, refuse("`kid` names no key of the issuer, and a fetch is not due")
 		}
@@ -132,9 +132,11 @@ func (o *outside) findKey(h tokenHeader, deadline <-chan time.Time) (*verifyKey,
 			return nil, 0, &Refusal{policy.ReasonOverloaded, "the issuer's keys are being fetched"}
 		}
 		set = o.source.keys()
-		if key, match = set.find(h.keyID, h.algorithm); match == keyUnknown && len(set.keys) > 0 {
+		key, match = set.find(h.keyID, h.algorithm)
+		if match == keyUnknown && fetch.good && !joined {
 			o.source.unknown(h.keyID)
 		}
+		again = joined
 	}
 	switch match {
 	case keyFound:

@@ -99,12 +99,13 @@ func newProvider(tb testing.TB, keys ...map[string]any) *provider {
 	p.publish(keys...)
 	p.status.Store(http.StatusOK)
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body := *p.body.Load()
 		p.fetches.Add(1)
 		if hold := p.hold.Load(); hold != nil {
 			<-*hold
 		}
 		w.WriteHeader(int(p.status.Load()))
-		fmt.Fprint(w, *p.body.Load())
+		fmt.Fprint(w, body)
 	}))
 	tb.Cleanup(p.Close)
 	return p
