@@ -221,7 +221,7 @@ func TestOutage(t *testing.T) {
 	// A token that lives as long as the outage.
 	token := outsideToken("exp", noon.Add(24*time.Hour).Unix())
 	kept := mustAccept(t, v, token)
-	for _, body := range []string{"", "{}", `{"keys":null}`, `{"keys":{}}`, "<html>", `{"keys":[],"keys":[]}`, strings.Repeat(" ", maxKeySetSize) + `{"keys":[]}`} {
+	for _, body := range []string{"", "{}", `{"keys":null}`, `{"keys":{}}`, "<html>", `{"keys":[],"keys":[]}`, `{"keys":[]}` + strings.Repeat(" ", maxKeySetSize)} {
 		p.body.Store(&body)
 		refreshed(t, v)
 		if !v.Current(kept) {

@@ -122,6 +122,7 @@ func outsideHostile(t testing.TB) map[string]struct {
 		"no kid, and several would fit":    header(`{"alg":"ES256"}`, "not exactly one key"),
 		"kid empty, and several would fit": header(withKid("ES256", ""), "not exactly one key"),
 		"RS256 with a key pinned to ES256": invalid(outsideSigned(jwt.SigningMethodRS256, "rsa", withKid("RS256", "pinned"), outsideObject()), unfit),
+		"RS512 with a key pinned to RS256": invalid(outsideSigned(jwt.SigningMethodRS512, "rsa2", withKid("RS512", "narrow"), outsideObject()), unfit),
 		"a kid that is another issuer's":   header(withKid("ES256", "gate"), unknown),
 		"a kid in another case":            header(withKid("ES256", "E"), unknown),
 		"a kid that is a path":             header(withKid("ES256", "../../../../dev/null"), unknown),

@@ -165,6 +165,7 @@ func allKeys() []map[string]any {
 	return []map[string]any{
 		named("rsa", "r"), named("p256", "e"), named("p384", "e384"), named("p521", "e521"), named("ed", "d"),
 		jwk(testKeys()["rsa2"], map[string]any{"kid": "enc", "use": "enc"}),
+		jwk(testKeys()["rsa2"], map[string]any{"kid": "narrow", "alg": "RS256", "use": "sig"}),
 		jwk(testKeys()["other256"], map[string]any{"kid": "pinned", "alg": "ES256"}),
 	}
 }

@@ -133,7 +133,6 @@ func (o *OIDC) Rotate() {
 	o.start("--rotate")
 }
 
-
 // Stop ends the provider.
 func (o *OIDC) Stop() {
 	if o.cmd != nil {
