@@ -1,6 +1,7 @@
 package extauthz
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -161,15 +162,19 @@ func TestWarmUnderFlood(t *testing.T) {
 	warm := request{path: "/posts/17", headers: bearer(p.token(t, "ann"))}
 	g.warm("ok", warm)
 	req := marshal(t, warm.message())
+	g.p99(req) // the first round warms everything up
 	quiet := g.p99(req)
 
 	parts := strings.Split(p.token(t, "mallory"), ".")
 	stop := make(chan struct{})
 	var flood sync.WaitGroup
 	var invalid, overloaded, other atomic.Int64
+	const placeholder = "AAAABBBBCCCCDDDDEEEEFFFFGGGGHHHHIIIIJJJJKKKKLLLLMMMMNNNNOOOOPPPPQQQQRRRRSSSSTTTTUUUUAA" // 64 bytes in base64url
+	junk := marshal(t, request{path: "/me", headers: bearer(parts[0] + "." + parts[1] + "." + placeholder)}.message())
+	at := bytes.Index(junk, []byte(placeholder))
 	for range 64 {
 		flood.Go(func() {
-			signature := make([]byte, 64)
+			req, dst, signature := slices.Clone(junk), make([]byte, 0, 8<<10), make([]byte, 64)
 			for {
 				select {
 				case <-stop:
@@ -177,16 +182,14 @@ func TestWarmUnderFlood(t *testing.T) {
 				case <-time.After(time.Millisecond):
 				}
 				rand.Read(signature)
-				junk := request{path: "/me", headers: bearer(parts[0] + "." + parts[1] + "." + base64.RawURLEncoding.EncodeToString(signature))}
-				b, err := g.core.Check(nil, marshal(g, junk.message()))
-				if err != nil {
+				base64.RawURLEncoding.Encode(req[at:], signature)
+				b, err := g.core.Check(dst, req)
+				switch {
+				case err != nil:
 					other.Add(1)
-					continue
-				}
-				switch read(g, b).GetDynamicMetadata().GetFields()["reason"].GetStringValue() {
-				case "invalid_token":
+				case bytes.Contains(b, []byte("invalid_token")):
 					invalid.Add(1)
-				case "overloaded":
+				case bytes.Contains(b, []byte("overloaded")):
 					overloaded.Add(1)
 				default:
 					other.Add(1)
@@ -213,22 +216,33 @@ func TestWarmUnderFlood(t *testing.T) {
 	g.expect("ok", warm)
 }
 
-// p99 of warm checks, each of which must be allowed.
+// p99 of warm checks, each of which must be allowed. Each comes by itself and on a
+// goroutine of its own, as over a connection, and its wait for a processor counts.
 func (g *gate) p99(req []byte) time.Duration {
 	g.Helper()
-	const rounds = 5000
+	const rounds = 1500
 	took := make([]time.Duration, 0, rounds)
 	dst := make([]byte, 0, 8<<10)
+	type answer struct {
+		bytes []byte
+		err   error
+		took  time.Duration
+	}
+	answers := make(chan answer, 1)
 	for n := range rounds {
+		time.Sleep(200 * time.Microsecond)
 		began := time.Now()
-		b, err := g.core.Check(dst, req)
-		took = append(took, time.Since(began))
-		if n%100 == 0 {
-			g.must(err)
-			if got := g.verdictOf(read(g, b)); got != "ok" {
+		go func() {
+			b, err := g.core.Check(dst, req)
+			answers <- answer{b, err, time.Since(began)}
+		}()
+		got := <-answers
+		took = append(took, got.took)
+		g.must(got.err)
+		if n%50 == 0 {
+			if got := g.verdictOf(read(g, got.bytes)); got != "ok" {
 				g.Fatalf("a warm check under load: %s", got)
 			}
-			time.Sleep(time.Millisecond) // spread over time
 		}
 	}
 	slices.Sort(took)
