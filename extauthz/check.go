@@ -34,6 +34,7 @@ type check struct {
 	workload *cache.Holder // of a workload that mTLS proved
 	input    policy.Input
 	roles    []string
+	joined   policy.Grant // of the store and of the token
 	log      decisionlog.Record
 
 	shadowing bool // this check asks a shadow rule, for another check
@@ -53,7 +54,7 @@ const maxScratch = 16 << 10
 // release drops every hold on the request and on what was looked up, so that a
 // check in the pool keeps nothing of the last caller.
 func (k *check) release() {
-	path, host, roles := k.path[:0], k.host[:0], k.roles
+	path, host, roles, joined := k.path[:0], k.host[:0], k.roles, k.joined[:0]
 	clear(roles[:cap(roles)])
 	if cap(path) > maxScratch {
 		path = nil
@@ -63,7 +64,7 @@ func (k *check) release() {
 	}
 	k.view.reset()
 	lists := k.view
-	*k = check{path: path, host: host, roles: roles[:0]}
+	*k = check{path: path, host: host, roles: roles[:0], joined: joined}
 	k.view = lists
 }
 
@@ -403,7 +404,22 @@ func (c *Core) loadGrant(k *check, tenant *cache.Tenant) cache.Lookup {
 	p := &k.answer.principal
 	held, end := c.cache.Grant(k.snapshot, tenant, p.Kind, p.ID, holder, k.now)
 	k.input.Grant, k.input.KeyBackedUntil = held.Roles, held.KeyBackedUntil
+	if end == cache.Found && k.token != nil && len(k.token.Roles) > 0 {
+		k.joinTokenRoles()
+	}
 	return end
+}
+
+// joinTokenRoles adds the roles that the token brings to those of the store. A
+// name that the tenant's table does not have grants nothing.
+func (k *check) joinTokenRoles() {
+	k.joined = append(k.joined[:0], k.input.Grant...)
+	for _, name := range k.token.Roles {
+		if id, ok := k.input.Roles.Role(name); ok {
+			k.joined = append(k.joined, policy.Membership{Role: id})
+		}
+	}
+	k.input.Grant = k.joined
 }
 
 // collectRoles lists the names of the roles that the principal holds now, sorted,

@@ -5,12 +5,13 @@ import (
 	"encoding/hex"
 )
 
-// Policy is a compiled policy file: an immutable set of rules and the matcher
-// over them. It is safe for concurrent use.
+// Policy is a compiled policy file: an immutable set of rules, the matcher
+// over them, and the outside issuers. It is safe for concurrent use.
 type Policy struct {
-	rules  []*Rule
-	byName map[string]*Rule
-	digest string
+	rules   []*Rule
+	issuers []Issuer
+	byName  map[string]*Rule
+	digest  string
 	workloadTable
 	matcher
 	shadows   []*Rule
@@ -87,6 +88,7 @@ func (y *yamlReader) compile(src []byte) (*Policy, file) {
 	}
 	live, shadows = apart(f.rules)
 	p := newPolicy(src, live, shadows)
+	p.issuers = f.issuers
 	p.workloadTable = newWorkloadTable(f.workloads)
 	if max(p.mostVisits, p.shadowing.mostVisits) > maxVisits {
 		y.add(0, "", "one request path could lead the matcher through %d branches, more than %d: too many rules have {name} beside literal segments on many levels; spell some of the parameters out or move them to the end of the path", max(p.mostVisits, p.shadowing.mostVisits), maxVisits)

@@ -53,7 +53,6 @@ func TestCompileErrors(t *testing.T) {
 		{"no rules", "version: 1", "line 1: policy: rules is missing; an empty list, rules: [], denies every request"},
 		{"rules are no list", "version: 1\nrules: {}", "line 2: rules: a mapping where a list is due"},
 		{"unknown top key", "version: 1\nruels: []\nrules: []", `line 2: policy: unknown key "ruels"; did you mean "rules"?`},
-		{"issuers", "version: 1\nissuers: []\nrules: []", `line 2: policy: unknown key "issuers"; the keys are version, workloads, rules, tests`},
 		{"key twice", "version: 1\nrules: []\nrules: []", `line 3: policy: key "rules" comes twice`},
 		{"a key that is a list", "version: 1\n? [a]\n: b\nrules: []", "line 2: policy: a key is not a plain word"},
 		{"an alias", "version: 1\nrules:\n  - {name: a, path: &p /a, allow: authenticated}\n  - {name: b, path: *p, allow: anonymous}", `line 4: rule "b": path: a YAML alias (*p); write the value out`},

@@ -30,6 +30,7 @@ type file struct {
 	// run names every problem.
 	matchable []*Rule
 	workloads []*Workload
+	issuers   []Issuer
 	tests     *yaml.Node // the tests section, or nil
 }
 
@@ -39,12 +40,13 @@ func (y *yamlReader) readPolicy(src []byte) (f file) {
 	if top == nil {
 		return f
 	}
-	keys, ok := y.mapping(top, "policy", "version", "workloads", "rules", "tests")
+	keys, ok := y.mapping(top, "policy", "version", "issuers", "workloads", "rules", "tests")
 	if !ok {
 		return f
 	}
 	f.tests = keys["tests"]
 	y.readVersion(top, keys["version"])
+	f.issuers = y.readIssuers(keys["issuers"])
 	f.workloads = y.readWorkloads(keys["workloads"])
 	rules := keys["rules"]
 	if rules == nil {

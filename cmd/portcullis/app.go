@@ -14,6 +14,7 @@ import (
 	"portcullis/extauthz"
 	"portcullis/internal/config"
 	"portcullis/internal/decisionlog"
+	"portcullis/internal/identity"
 	"portcullis/internal/policyfile"
 	"portcullis/internal/store"
 	"portcullis/internal/tuning"
@@ -43,6 +44,7 @@ type app struct {
 	store     store.Store
 	policy    *policyfile.File // nil without a policy file
 	decisions *decisionlog.Log // nil without a gate
+	verifiers *identity.Verifiers
 	cache     *cache.Cache
 	readiness *readiness
 	gate      *extauthz.Server // nil without a gate
@@ -112,6 +114,7 @@ func (a *app) run(ctx context.Context) error {
 		record.run("decision log", a.decisions.Run)
 	}
 	work.run("cache", a.cache.Run)
+	work.run("issuers", a.verifiers.Run)
 	if a.policy != nil {
 		work.run("policy file", a.policy.Run)
 	}

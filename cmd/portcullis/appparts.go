@@ -7,22 +7,34 @@ import (
 	"portcullis/admin"
 	"portcullis/cache"
 	"portcullis/extauthz"
+	"portcullis/internal/config"
 	"portcullis/internal/decisionlog"
 	"portcullis/internal/identity"
 	"portcullis/internal/policyfile"
+	"portcullis/policy"
 )
 
-func (a *app) newCache() (*cache.Cache, error) {
-	cfg := a.cfg
-	verifier, err := identity.NewVerifier(identity.VerifierConfig{
+// newVerifiers verifies tokens as the settings say, those of outside issuers not
+// before Apply names them. It takes the zero fields of more as they stand.
+func newVerifiers(cfg *config.Config, more identity.VerifiersConfig) (*identity.Verifiers, error) {
+	own, err := identity.NewVerifier(identity.VerifierConfig{
 		Secret: []byte(cfg.JWTSecretKey.Reveal()), Algorithm: cfg.JWTAlgorithm,
 		Issuer: cfg.JWTIssuer, Audience: cfg.JWTAudience,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("AUTH_JWT_SECRET_KEY: %w", err)
 	}
+	more.Own = own
+	return identity.NewVerifiers(more)
+}
+
+func (a *app) newCache() (_ *cache.Cache, err error) {
+	cfg := a.cfg
+	if a.verifiers, err = newVerifiers(cfg, identity.VerifiersConfig{Registerer: a.registry, Logger: a.log}); err != nil {
+		return nil, err
+	}
 	settings := cache.Config{
-		Store: a.store, Feed: a.store, Verifier: verifier,
+		Store: a.store, Feed: a.store, Verifier: a.verifiers,
 		MaxStaleness: cfg.MaxStaleness, Memory: cfg.CacheMemory,
 		Registerer: a.registry, Logger: a.log,
 	}
@@ -46,14 +58,19 @@ func (a *app) openGate(p *process) (err error) {
 	if cfg.PolicyFile == "" {
 		a.log.Warn(noPolicy)
 	} else if a.policy, err = policyfile.Open(policyfile.Config{
-		Path: cfg.PolicyFile, Apply: a.cache.SetPolicy, Logger: a.log, Registerer: a.registry,
+		Path: cfg.PolicyFile, Logger: a.log, Registerer: a.registry,
+		Check: func(p *policy.Policy) error { return a.verifiers.Check(p.Issuers()) },
+		Apply: func(p *policy.Policy) {
+			a.verifiers.Apply(p.Issuers())
+			a.cache.SetPolicy(p)
+		},
 	}); err != nil {
 		return fmt.Errorf("AUTH_POLICY_FILE: %w", err)
 	} else {
 		a.log.Info("policy loaded", "path", cfg.PolicyFile, "policy", a.policy.Policy().Digest(), "rules", a.policy.Policy().Len())
 	}
 	if !cfg.JWTSecretKey.IsSet() {
-		a.log.Warn("AUTH_JWT_SECRET_KEY is not set: every token will be refused; client keys work")
+		a.log.Warn("AUTH_JWT_SECRET_KEY is not set: every token will be refused but those of the policy's issuers; client keys work")
 	}
 	if a.decisions, err = decisionlog.New(decisionlog.Config{
 		Mode: cfg.DecisionLog, Rate: cfg.DecisionLogRate, Path: cfg.DecisionLogFile, Writer: p.stdout,

@@ -13,9 +13,9 @@ import (
 )
 
 func newTokenCommand(p *process) *cobra.Command {
-	return newGroupCommand("token", "Tokens: JWTs of our own", `Tokens are JWTs signed with AUTH_JWT_SECRET_KEY, which the gate verifies with the
-same secret. They name a principal; what it may do is decided by its roles when
-it asks.`, newTokenIssueCommand(p))
+	return newGroupCommand("token", "Tokens: sign our own, examine any", `Tokens are JWTs: our own, signed with AUTH_JWT_SECRET_KEY, which the gate verifies
+with the same secret, and those of the outside issuers that the policy file names.
+They name a principal; what it may do is decided by its roles when it asks.`, newTokenIssueCommand(p), newTokenInspectCommand(p))
 }
 
 type tokenJSON struct {

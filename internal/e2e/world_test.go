@@ -57,7 +57,7 @@ func TestMain(m *testing.M) {
 type worldConfig struct {
 	binary           func() (string, error) // nil: portcullis
 	postgres         bool                   // else SQLite
-	policy           string                 // file under testdata; empty: policy.yaml
+	policy           string                 // file under testdata, or an absolute path; empty: policy.yaml
 	failureModeAllow bool
 	listenTLS        *envoy.ServerTLS             // of Envoy's ingress; nil: plain HTTP
 	edit             func(*bootstrapv3.Bootstrap) // of Envoy's configuration; nil: as it is generated
@@ -89,7 +89,10 @@ func newWorld(t *testing.T, cfg worldConfig) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	policyFile, err := filepath.Abs(filepath.Join("testdata", cfg.policy))
+	if !filepath.IsAbs(cfg.policy) {
+		cfg.policy = filepath.Join("testdata", cfg.policy)
+	}
+	policyFile, err := filepath.Abs(cfg.policy)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,4 +307,16 @@ func (c counters) minus(d counters) counters {
 
 func (c counters) String() string {
 	return fmt.Sprintf("ok %d, denied %d, error %d, failure_mode_allowed %d, invalid %d", c.ok, c.denied, c.error, c.failureModeAllowed, c.invalid)
+}
+
+// cliFails runs a command that must say no, and returns what it prints.
+func (w *world) cliFails(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), w.binary, args...)
+	cmd.Dir, cmd.Env = w.config.Dir, testkit.PortcullisEnv(w.config.Env...)
+	out, err := cmd.Output()
+	if cmd.ProcessState.ExitCode() != 1 {
+		t.Fatalf("portcullis %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
 }

@@ -30,6 +30,7 @@ type claims struct {
 	expires   int64 // Unix nanoseconds, as the next two; these two are 0 where absent
 	notBefore int64
 	issuedAt  int64
+	roles     []string // of an outside token alone
 }
 
 // headerNames and claimNames are the names that are read. A name that differs
@@ -58,28 +59,12 @@ func readClaims(payload []byte) (*claims, *Refusal) {
 		return nil, refuse("payload: " + err.Error())
 	}
 	c := &claims{tenant: defaultTenant, kind: policy.KindUser}
-	hasSubject, hasExpires := false, false
 	for _, m := range members {
 		ok := true
 		switch m.key {
-		case "iss":
-			c.issuer, ok = stringValue(m.value)
 		case "sub":
 			c.subject, ok = stringValue(m.value)
 			ok = ok && validSubject(c.subject)
-			hasSubject = true
-		case "aud":
-			c.audience, ok = readAudience(m.value)
-		case "jti":
-			c.id, ok = stringValue(m.value)
-			ok = ok && len(c.id) <= maxTokenIDSize
-		case "exp":
-			c.expires, ok = numericDate(m.value)
-			hasExpires = true
-		case "nbf":
-			c.notBefore, ok = numericDate(m.value)
-		case "iat":
-			c.issuedAt, ok = numericDate(m.value)
 		case "tenant":
 			c.tenant, ok = stringValue(m.value)
 			ok = ok && ValidTenant(c.tenant)
@@ -88,28 +73,61 @@ func readClaims(payload []byte) (*claims, *Refusal) {
 			if word, ok = stringValue(m.value); ok {
 				c.kind, ok = policy.ParseKind(word)
 			}
-		case "typ":
-			ok = accessType(m.value)
-		case "at_hash", "c_hash":
-			return nil, refuse("`" + m.key + "` marks an ID token")
-		case "cnf":
-			return nil, refuse("`cnf` binds the token to a key that the gate cannot see")
 		default:
-			if name, found := respelled(m.key, claimNames); found {
-				return nil, refuse("a claim is `" + name + "` in another case")
+			if refusal := c.registered(m, claimNames); refusal != nil {
+				return nil, refusal
 			}
 		}
 		if !ok {
-			return nil, refuse("`" + m.key + "` has a wrong type or is out of range")
+			return nil, misfit(m.key)
 		}
 	}
 	switch {
-	case !hasSubject:
+	case c.subject == "":
 		return nil, refuse("`sub` is missing")
-	case !hasExpires:
+	case c.expires == 0:
 		return nil, refuse("`exp` is missing")
 	}
 	return c, nil
+}
+
+func misfit(claim string) *Refusal {
+	return refuse("`" + claim + "` has a wrong type or is out of range")
+}
+
+// registered reads a claim that means the same in every token. Others mean
+// nothing, but for those that differ from one of names by case alone.
+func (c *claims) registered(m member, names []string) *Refusal {
+	ok := true
+	switch m.key {
+	case "iss":
+		c.issuer, ok = stringValue(m.value)
+	case "aud":
+		c.audience, ok = readAudience(m.value)
+	case "jti":
+		c.id, ok = stringValue(m.value)
+		ok = ok && len(c.id) <= maxTokenIDSize
+	case "exp":
+		c.expires, ok = numericDate(m.value)
+	case "nbf":
+		c.notBefore, ok = numericDate(m.value)
+	case "iat":
+		c.issuedAt, ok = numericDate(m.value)
+	case "typ":
+		ok = accessType(m.value)
+	case "at_hash", "c_hash":
+		return refuse("`" + m.key + "` marks an ID token")
+	case "cnf":
+		return refuse("`cnf` binds the token to a key that the gate cannot see")
+	default:
+		if name, found := respelled(m.key, names); found {
+			return refuse("a claim is `" + name + "` in another case")
+		}
+	}
+	if !ok {
+		return misfit(m.key)
+	}
+	return nil
 }
 
 // accessType judges a payload's `typ`, which some issuers use to tell an ID or

@@ -2,24 +2,23 @@ package identity
 
 import (
 	"encoding/base64"
+	"slices"
 	"strings"
 )
 
 // tokenHeader is what is used of a JOSE header.
 type tokenHeader struct {
-	keyID string
+	keyID     string
+	algorithm string
 }
 
 // readHeader makes the checks that need no key: the token's size and shape, and
-// every parameter of the JOSE header.
-func readHeader(token, algorithm string) (tokenHeader, *Refusal) {
+// every parameter of the JOSE header. algorithms are those that may be used.
+func readHeader(token string, algorithms ...string) (tokenHeader, *Refusal) {
 	var h tokenHeader
-	if len(token) > MaxTokenSize {
-		return h, refuse("longer than 8 KiB")
-	}
-	segment, ok := headerSegment(token)
-	if !ok {
-		return h, refuse("not three segments of base64url without padding")
+	segment, _, refusal := splitToken(token)
+	if refusal != nil {
+		return h, refusal
 	}
 	if base64.RawURLEncoding.DecodedLen(len(segment)) > maxHeaderSize {
 		return h, refuse("the header is longer than 1 KiB")
@@ -32,13 +31,24 @@ func readHeader(token, algorithm string) (tokenHeader, *Refusal) {
 	if err != nil {
 		return h, refuse("header: " + err.Error())
 	}
-	return headerParameters(members, algorithm)
+	return headerParameters(members, algorithms)
 }
 
-// headerSegment returns the first of exactly three non-empty segments of
-// base64url characters. It looks at each byte once and splits nothing, so a
-// token of thousands of dots costs no more than any other (CVE-2025-30204).
-func headerSegment(token string) (string, bool) {
+// splitToken returns the first two of exactly three non-empty segments of
+// base64url characters. It looks at each byte once, so a token of thousands of
+// dots costs no more than any other (CVE-2025-30204).
+func splitToken(token string) (header, payload string, _ *Refusal) {
+	if len(token) > MaxTokenSize {
+		return "", "", refuse("longer than 8 KiB")
+	}
+	header, payload, ok := segments(token)
+	if !ok {
+		return "", "", refuse("not three segments of base64url without padding")
+	}
+	return header, payload, nil
+}
+
+func segments(token string) (string, string, bool) {
 	dots, header, start := 0, 0, 0
 	for i := range len(token) {
 		c := token[i]
@@ -46,7 +56,7 @@ func headerSegment(token string) (string, bool) {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
 		case c == '.':
 			if i == start || dots == 2 {
-				return "", false
+				return "", "", false
 			}
 			if dots == 0 {
 				header = i
@@ -54,25 +64,27 @@ func headerSegment(token string) (string, bool) {
 			dots++
 			start = i + 1
 		default:
-			return "", false
+			return "", "", false
 		}
 	}
-	return token[:header], dots == 2 && start < len(token)
+	if dots != 2 || start == len(token) {
+		return "", "", false
+	}
+	return token[:header], token[header+1 : start-1], true
 }
 
 // headerParameters judges the members of a JOSE header. Those that are not named
 // here mean nothing to us and, without `crit`, need not.
-func headerParameters(members []member, algorithm string) (tokenHeader, *Refusal) {
+func headerParameters(members []member, algorithms []string) (tokenHeader, *Refusal) {
 	var h tokenHeader
-	hasAlgorithm := false
 	for _, m := range members {
 		switch m.key {
 		case "alg":
 			alg, ok := stringValue(m.value)
-			if !ok || alg != algorithm {
+			if !ok || !slices.Contains(algorithms, alg) {
 				return h, refuse("`alg` is not the configured algorithm")
 			}
-			hasAlgorithm = true
+			h.algorithm = alg
 		case "typ":
 			typ, ok := stringValue(m.value)
 			if !ok || !acceptedType(typ) {
@@ -98,7 +110,7 @@ func headerParameters(members []member, algorithm string) (tokenHeader, *Refusal
 			}
 		}
 	}
-	if !hasAlgorithm {
+	if h.algorithm == "" {
 		return h, refuse("`alg` is missing")
 	}
 	return h, nil

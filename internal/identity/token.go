@@ -58,8 +58,12 @@ type Token struct {
 	// IssuedAt, NotBefore and Expires are Unix nanoseconds; the first two are 0
 	// where absent.
 	IssuedAt, NotBefore, Expires int64
+	// Roles are names of roles that an outside issuer's token brings, sorted. What a
+	// role may do, and whether there is one of the name, the tenant's table says.
+	Roles []string
 
-	leeway int64 // nanoseconds
+	leeway  int64    // nanoseconds
+	outside *outside // who verified it; nil for our own
 }
 
 // Check judges the token's times again, as a cache must on each hit. now is in
@@ -78,7 +82,7 @@ func (t *Token) Check(now int64) policy.Reason {
 // Refusal is why a token was refused: a Reason for the caller, and for the
 // operator a text that holds nothing of the token but names of its fields.
 type Refusal struct {
-	Reason policy.Reason // ReasonInvalidToken or ReasonExpired
+	Reason policy.Reason // ReasonInvalidToken, ReasonExpired or ReasonOverloaded
 	Detail string
 }
 
@@ -137,6 +141,9 @@ func (v *Verifier) Reload(cfg VerifierConfig) error {
 
 // Generation identifies the secret and settings that verify now.
 func (v *Verifier) Generation() uint64 { return v.state.Load().generation }
+
+// Current reports whether a token that it verified counts as verified still.
+func (v *Verifier) Current(t *Token) bool { return t.outside == nil && t.Generation == v.Generation() }
 
 func newVerifierState(cfg VerifierConfig) (*verifierState, error) {
 	algorithm, err := hmacAlgorithm(cfg.Algorithm)
@@ -198,7 +205,7 @@ func hmacAlgorithm(name string) (string, error) {
 // the token, or nil and ReasonExpired for a token that was good once, or nil and
 // ReasonInvalidToken.
 func (v *Verifier) Verify(token string) (*Token, policy.Reason) {
-	t, refusal := v.verify(token)
+	t, refusal := v.verify(token, nil)
 	if refusal != nil {
 		return nil, refusal.Reason
 	}
@@ -208,14 +215,15 @@ func (v *Verifier) Verify(token string) (*Token, policy.Reason) {
 // Explain verifies a token and returns why it is refused, a *Refusal, or nil. It
 // is for people: the text is more than a caller from outside should learn.
 func (v *Verifier) Explain(token string) error {
-	if _, refusal := v.verify(token); refusal != nil {
+	if _, refusal := v.verify(token, nil); refusal != nil {
 		return refusal
 	}
 	return nil
 }
 
-func (v *Verifier) verify(token string) (*Token, *Refusal) {
+func (v *Verifier) verify(token string, tr *trace) (*Token, *Refusal) {
 	state := v.state.Load()
+	tr.step("header")
 	if len(state.secret) == 0 {
 		return nil, refuse("no secret is configured, so no token verifies")
 	}
@@ -223,13 +231,22 @@ func (v *Verifier) verify(token string) (*Token, *Refusal) {
 	if refusal != nil {
 		return nil, refusal
 	}
+	if tr != nil {
+		tr.found("alg " + header.algorithm)
+	}
+	tr.step("signature")
 	payload, refusal := state.payload(token)
 	if refusal != nil {
 		return nil, refusal
 	}
+	tr.found("verified by AUTH_JWT_SECRET_KEY")
+	tr.step("claims")
 	claims, refusal := readClaims(payload)
 	if refusal != nil {
 		return nil, refusal
+	}
+	if tr != nil {
+		tr.found(fmt.Sprintf("%s %q of tenant %q", claims.kind, claims.subject, claims.tenant))
 	}
 	t := &Token{
 		Principal:  policy.Principal{Tenant: claims.tenant, Kind: claims.kind, ID: claims.subject},
@@ -242,7 +259,7 @@ func (v *Verifier) verify(token string) (*Token, *Refusal) {
 		Expires:    claims.expires,
 		leeway:     state.leeway,
 	}
-	if refusal := state.judge(t, claims); refusal != nil {
+	if refusal := state.judge(t, claims, tr); refusal != nil {
 		return nil, refusal
 	}
 	return t, nil
@@ -275,13 +292,16 @@ func (s *verifierState) payload(token string) ([]byte, *Refusal) {
 
 // judge holds the claims against the configuration and the clock. The two
 // agree: golang-jwt's validator, and the checks that a cache repeats on each hit.
-func (s *verifierState) judge(t *Token, c *claims) *Refusal {
+func (s *verifierState) judge(t *Token, c *claims, tr *trace) *Refusal {
+	tr.step("issuer")
 	if s.issuer != "" && c.issuer != s.issuer {
 		return refuse("`iss` is not the configured issuer")
 	}
+	tr.step("audience")
 	if s.audience != "" && !slices.Contains(c.audience, s.audience) {
 		return refuse("`aud` does not name the configured audience")
 	}
+	tr.step("times")
 	err := s.claims.Validate(c)
 	switch reason := t.Check(s.now().UnixNano()); {
 	case reason == policy.ReasonExpired:

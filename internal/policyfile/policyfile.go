@@ -35,6 +35,9 @@ type Config struct {
 	// Apply is called with each good version, the first one included, never
 	// twice at once. Required.
 	Apply func(*policy.Policy)
+	// Check, where set, says what stands against a version that compiles. One that it
+	// refuses is treated like one that does not compile.
+	Check func(*policy.Policy) error
 	// Poll is how often the file is read when no event says that it changed, as
 	// on network file systems; DefaultPoll if 0.
 	Poll time.Duration
@@ -87,7 +90,7 @@ func Open(cfg Config) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read policy: %w", err)
 	}
-	p, err := policy.Compile(src)
+	p, err := cfg.compile(src)
 	if err != nil {
 		return nil, fmt.Errorf("policy %s: %w", cfg.Path, err)
 	}
@@ -97,6 +100,14 @@ func Open(cfg Config) (*File, error) {
 	}
 	f.accept(p)
 	return f, nil
+}
+
+func (cfg *Config) compile(src []byte) (*policy.Policy, error) {
+	p, err := policy.Compile(src)
+	if err == nil && cfg.Check != nil {
+		err = cfg.Check(p)
+	}
+	return p, err
 }
 
 // Policy is the version in force. Safe for concurrent use.
@@ -178,7 +189,7 @@ func (f *File) judge(src []byte, v version) {
 	if v.failure != "" {
 		err = errors.New(v.failure)
 	} else {
-		p, err = policy.Compile(src)
+		p, err = f.cfg.compile(src)
 	}
 	if err != nil {
 		f.metrics.refuse()

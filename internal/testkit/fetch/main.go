@@ -18,6 +18,7 @@ func main() {
 	}{
 		{"envoy", testkit.FindEnvoy},
 		{"postgres", testkit.FindPostgres},
+		{"OpenID provider", testkit.FindOIDC},
 	} {
 		path, err := program.find()
 		if err != nil {
