@@ -169,9 +169,9 @@ func TestWarmUnderFlood(t *testing.T) {
 	stop := make(chan struct{})
 	var flood sync.WaitGroup
 	var invalid, overloaded, other atomic.Int64
-	const placeholder = "AAAABBBBCCCCDDDDEEEEFFFFGGGGHHHHIIIIJJJJKKKKLLLLMMMMNNNNOOOOPPPPQQQQRRRRSSSSTTTTUUUUAA" // 64 bytes in base64url
-	junk := marshal(t, request{path: "/me", headers: bearer(parts[0] + "." + parts[1] + "." + placeholder)}.message())
-	at := bytes.Index(junk, []byte(placeholder))
+	const unsigned = "AAAABBBBCCCCDDDDEEEEFFFFGGGGHHHHIIIIJJJJKKKKLLLLMMMMNNNNOOOOPPPPQQQQRRRRSSSSTTTTUUUUAA" // 64 bytes in base64url
+	junk := marshal(t, request{path: "/me", headers: bearer(parts[0] + "." + parts[1] + "." + unsigned)}.message())
+	at := bytes.Index(junk, []byte(unsigned))
 	for range 64 {
 		flood.Go(func() {
 			req, dst, signature := slices.Clone(junk), make([]byte, 0, 8<<10), make([]byte, 64)
