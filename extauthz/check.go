@@ -29,6 +29,7 @@ type check struct {
 	demand   policy.Demand
 	named    *policy.Rule // the rule of the metrics and the log; nil where there is none
 	token    *cache.Token
+	bearer   judgedBearer // of the request, once it was judged
 	key      *cache.Key
 	userKey  *cache.UserKey
 	workload *cache.Holder // of a workload that mTLS proved
@@ -262,7 +263,7 @@ func (c *Core) authenticate(k *check) (policy.Reason, bool) {
 		return cred.Reason, false
 	}
 	if cred.Present&identity.PresentBearer != 0 {
-		token, reason := c.cache.Token(cred.Bearer, k.now)
+		token, reason := c.judgeBearer(k, cred.Bearer)
 		if reason != policy.ReasonOK {
 			return reason, false
 		}
@@ -290,6 +291,24 @@ func (c *Core) authenticate(k *check) (policy.Reason, bool) {
 		k.userKey = key
 	}
 	return k.unify(), false
+}
+
+// judgedBearer is what became of a request's token under one policy.
+type judgedBearer struct {
+	policy *policy.Policy // nil: it was not judged yet
+	token  *cache.Token
+	reason policy.Reason
+}
+
+// judgeBearer verifies the token of a request, once for all attempts under one policy
+// and for the shadow rule: a verification may wait for keys and for its turn, and
+// waits in a row would outlast Envoy's patience.
+func (c *Core) judgeBearer(k *check, raw []byte) (*cache.Token, policy.Reason) {
+	if k.bearer.policy != k.snapshot.Policy {
+		token, reason := c.cache.Token(raw, k.now)
+		k.bearer = judgedBearer{k.snapshot.Policy, token, reason}
+	}
+	return k.bearer.token, k.bearer.reason
 }
 
 // refused is the reason of a look-up that gave nothing: never ok.
