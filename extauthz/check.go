@@ -108,6 +108,11 @@ func (c *Core) judge(k *check, req []byte) error {
 	if retake {
 		reason = policy.ReasonStoreUnavailable
 	}
+	if reason == policy.ReasonStoreUnavailable && k.token != nil && c.cache.Late(k.token, k.now) {
+		// It waited for its token's turn, which callers can bring about, and the store
+		// had no fair chance: no fault.
+		reason = policy.ReasonOverloaded
+	}
 	k.answer.reason = reason
 	return nil
 }
