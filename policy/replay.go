@@ -8,6 +8,7 @@ type Recorded struct {
 	Method, Host string
 	Path         string // as it came, without its query
 	Principal    Principal
+	Certificate  string   // what the connection's certificate named, "" for nothing
 	Roles        []string // by name, as the principal held them
 	Now          int64    // Unix nanoseconds
 	Rule         string   // that decided
@@ -88,14 +89,26 @@ func (p *Policy) replay(rec *Recorded, roles *RoleTable, admitted bool) (r Repla
 	case r.Rule.Access == AccessAnonymous:
 		r.Reason = ReasonOK
 		return r
-	case refusesCredential(rec.Reason):
+	}
+	caller := rec.Principal
+	if rec.Reason == ReasonMissingCredential || caller.Kind == KindWorkload {
+		// Whom a certificate proves, and where, is this policy's to say.
+		workload := p.Workload(rec.Certificate)
+		if !r.Rule.MTLS || workload == nil {
+			r.Reason = ReasonMissingCredential
+			return r
+		}
+		caller = workload.Principal
+	}
+	switch {
+	case caller == rec.Principal && refusesCredential(rec.Reason):
 		r.Reason = rec.Reason
 		return r
-	case rec.Principal == (Principal{}):
+	case caller == (Principal{}):
 		r.Unknown = UnknownCaller
 		return r
 	}
-	in := Input{Demand: Demand{Path: r.Rule}, Principal: rec.Principal, TenantAdmitted: admitted, Roles: roles, Now: rec.Now}
+	in := Input{Demand: Demand{Path: r.Rule}, Principal: caller, TenantAdmitted: admitted, Roles: roles, Now: rec.Now}
 	for _, name := range rec.Roles {
 		if id, ok := roles.Role(name); ok {
 			in.Grant = append(in.Grant, Membership{Role: id})
@@ -105,7 +118,7 @@ func (p *Policy) replay(rec *Recorded, roles *RoleTable, admitted bool) (r Repla
 	if r.Reason == ReasonWrongTenant {
 		return r
 	}
-	if rec.Reason == ReasonWrongTenant && in.Demand.NeedsGrant() {
+	if (rec.Reason == ReasonWrongTenant || caller != rec.Principal) && in.Demand.NeedsGrant() {
 		r.Unknown = UnknownRoles
 		return r
 	}
