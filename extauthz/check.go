@@ -167,6 +167,7 @@ func validMethod(method []byte) bool {
 // cache has caught up with the store meanwhile.
 func (c *Core) attempt(k *check) (reason policy.Reason, retake bool) {
 	k.answer = answer{id: k.answer.id, grpc: k.answer.grpc, actor: text(k.view.principal)}
+	k.token, k.key, k.userKey, k.workload = nil, nil, nil, nil
 	k.snapshot = c.cache.Snapshot()
 	if k.snapshot == nil {
 		return policy.ReasonNoSnapshot, false
@@ -258,7 +259,6 @@ func forwards(d policy.Demand) bool {
 // authenticate proves who is calling. A token is proved without the store, so a
 // bad one is a denial even where the gate is out of touch.
 func (c *Core) authenticate(k *check) (policy.Reason, bool) {
-	k.token, k.key, k.userKey, k.workload = nil, nil, nil, nil
 	r := &k.received
 	cred := identity.ReadCredentials(r.authorization, r.clientKey, r.apiKey)
 	if cred.Present == 0 {

@@ -1,10 +1,14 @@
 package extauthz
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"portcullis/cache"
+	"portcullis/internal/decisionlog"
 	"portcullis/internal/identity"
+	"portcullis/internal/store"
 	"portcullis/policy"
 )
 
@@ -82,4 +86,28 @@ workloads:
 	g.expect("invalid_token", roles("/roles", bearer(editor)))
 	verifiers.Apply([]policy.Issuer{p.entry()})
 	g.await(func() bool { return g.verdict(roles("/roles", bearer(editor))) == "ok" })
+}
+
+// A check that takes the snapshot again, and finds the rule anonymous there, has asked
+// nobody: its record names no proof.
+func TestNoProofOfAFormerAttempt(t *testing.T) {
+	log := &recorder{}
+	g := newGate(t, func(cfg *Config) { cfg.Log = log })
+	g.warm("ok", request{path: "/posts/1", headers: bearer(g.token("ann"))})
+	open, err := policy.Compile([]byte("version: 1\nrules:\n  - {name: open, path: '/posts/{id}', allow: anonymous}\n"))
+	g.must(err)
+	g.store.deaf.Store(true)
+	defer g.store.deaf.Store(false)
+	def := g.tenant("default")
+	write := func() {
+		g.cache.SetPolicy(open)
+		_, err := g.store.AddMember(context.Background(), store.Actor{Name: "test"}, def.ID, policy.KindUser, "eve", "viewer", time.Time{})
+		g.must(err)
+	}
+	g.store.beforeGrant.Store(&write)
+	log.records = nil
+	g.expect("ok", request{path: "/posts/1", headers: bearer(g.token("eve"))})
+	if rec := log.records[0]; rec.Rule != "open" || rec.Proof != decisionlog.ProofNone || rec.Issuer != "" {
+		t.Errorf("got %+v", rec)
+	}
 }
