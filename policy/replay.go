@@ -1,6 +1,9 @@
 package policy
 
-import "slices"
+import (
+	"reflect"
+	"slices"
+)
 
 // Recorded is a decision as the decision log has it, to be asked again of another
 // policy.
@@ -9,6 +12,7 @@ type Recorded struct {
 	Path         string // as it came, without its query
 	Principal    Principal
 	Certificate  string   // what the connection's certificate named, "" for nothing
+	Issuer       string   // of the caller's token, "" for none
 	Roles        []string // by name, as the principal held them
 	Now          int64    // Unix nanoseconds
 	Rule         string   // that decided
@@ -24,7 +28,7 @@ type Unknown string
 // What a log may not hold.
 const (
 	UnknownWhen   Unknown = "when"   // what the rule's condition reads
-	UnknownCaller Unknown = "caller" // who is calling: nobody was asked then
+	UnknownCaller Unknown = "caller" // who is calling: nobody was asked then, or an issuer's entry differs
 	UnknownRoles  Unknown = "roles"  // the caller's roles: they were not looked up then
 	UnknownText   Unknown = "text"   // what the log cut
 )
@@ -61,7 +65,30 @@ func Replay(rec *Recorded, old, new *Policy, roles *RoleTable) (before, after Re
 			after.Reason, after.Unknown = rec.Reason, ""
 		}
 	}
+	if r := after.Rule; r != nil && r.Access != AccessAnonymous && after.Reason != ReasonAmbiguousRequest {
+		switch was, is := old.issuer(rec.Issuer), new.issuer(rec.Issuer); {
+		case was == nil: // a token of our own, or none
+		case is == nil:
+			after.Reason, after.Unknown = ReasonInvalidToken, ""
+		case !sameIssuer(*was, *is):
+			after.Unknown = UnknownCaller // whom its token would be is not in the log
+		}
+	}
 	return before, after
+}
+
+// issuer finds an outside issuer by name, nil where there is none.
+func (p *Policy) issuer(name string) *Issuer {
+	if i := slices.IndexFunc(p.issuers, func(i Issuer) bool { return i.Name == name }); i >= 0 {
+		return &p.issuers[i]
+	}
+	return nil
+}
+
+// sameIssuer compares two entries wherever in the file they stand.
+func sameIssuer(a, b Issuer) bool {
+	a.Line, b.Line = 0, 0
+	return reflect.DeepEqual(a, b)
 }
 
 func sameCondition(a, b *Rule) bool {

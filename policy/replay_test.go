@@ -103,6 +103,39 @@ func TestReplayOfCertificates(t *testing.T) {
 	}
 }
 
+// Whose tokens an outside issuer's are is the policy's to say as well.
+func TestReplayOfIssuers(t *testing.T) {
+	rules := policyOf("name: me, path: /me, allow: authenticated", "name: open, path: /open, allow: anonymous")
+	issuer := func(more string) string {
+		return rules + "issuers: [{issuer: 'https://id.example.com', jwks_url: 'https://id.example.com/keys', audiences: [blog], algorithms: [RS256], tenant: default" + more + "}]\n"
+	}
+	old := mustCompile(t, issuer(""))
+	record := func(path, issuer string) policy.Recorded {
+		return policy.Recorded{Method: "GET", Path: path, Rule: path[1:], Reason: policy.ReasonOK, Issuer: issuer, PolicyDigest: old.Digest(), Now: 1,
+			Principal: policy.Principal{Tenant: "default", Kind: policy.KindUser, ID: "ann"}}
+	}
+	for _, try := range []struct {
+		name, path, issuer, draft, want string
+	}{
+		{"the same entry, on another line", "/me", "https://id.example.com", "\n\n" + issuer(""), "ok"},
+		{"an entry that changed", "/me", "https://id.example.com", issuer(", subject_prefix: 'id:'"), "?caller"},
+		{"an issuer that the draft lacks", "/me", "https://id.example.com", rules, "invalid_token"},
+		{"where nobody is asked", "/open", "https://id.example.com", rules, "ok"},
+		{"a token of our own", "/me", "portcullis", rules, "ok"},
+		{"no token", "/me", "", rules, "ok"},
+	} {
+		rec := record(try.path, try.issuer)
+		before, after := policy.Replay(&rec, old, mustCompile(t, try.draft), nil)
+		got := after.Reason.String()
+		if after.Unknown != "" {
+			got = "?" + string(after.Unknown)
+		}
+		if before.Reason != policy.ReasonOK || got != try.want {
+			t.Errorf("%s: from %s to %s, want %s", try.name, before.Reason, got, try.want)
+		}
+	}
+}
+
 func TestReadRoles(t *testing.T) {
 	for src, want := range map[string]string{
 		"roles:\n  a: {permissions: ['x y']}": `line 2: role "a": permissions: "x y" is not a permission name: 1 to 128 letters, digits and _ . : / -`,

@@ -23,6 +23,7 @@ type Line struct {
 		ID     string `json:"id"`
 	} `json:"principal"`
 	Proof struct {
+		Issuer string `json:"issuer"`
 		SPIFFE string `json:"spiffe"`
 	} `json:"proof"`
 	Actor        string   `json:"actor"`

@@ -28,7 +28,7 @@ func TestRead(t *testing.T) {
 		got.PolicyDigest != rec.PolicyDigest || got.DecisionID != string(rec.DecisionID) || got.Time.UnixMicro() != rec.Time.UnixMicro() {
 		t.Errorf("got %+v of %+v", got, rec)
 	}
-	if got.Proof.SPIFFE != rec.SPIFFE || got.Actor != "" {
+	if got.Proof.SPIFFE != rec.SPIFFE || got.Proof.Issuer != rec.Issuer || got.Actor != "" {
 		t.Errorf("the certificate is %q, the actor %q", got.Proof.SPIFFE, got.Actor)
 	}
 	if lines[1].Effect != "deny" || lines[1].Actor != refused.Actor {
