@@ -203,7 +203,7 @@ func (d *policyDiff) one(line *decisionlog.Line) error {
 		Method: line.Method, Host: line.Host, Path: line.Path, Roles: line.Roles, Now: line.Time.UnixNano(),
 		Principal:   policy.Principal{Tenant: line.Principal.Tenant, Kind: kind, ID: line.Principal.ID},
 		Certificate: cmp.Or(line.Proof.SPIFFE, line.Actor), Issuer: line.Proof.Issuer,
-		Rule:        line.Rule, Reason: reason, PolicyDigest: line.PolicyDigest, Truncated: line.Truncated,
+		Rule: line.Rule, Reason: reason, PolicyDigest: line.PolicyDigest, Truncated: line.Truncated,
 	}
 	roles, err := d.rolesOf(rec.Principal.Tenant)
 	if err != nil {
