@@ -23,7 +23,8 @@ type Token struct {
 	*identity.Token
 	Holder
 
-	raw string
+	raw      string
+	verified int64 // Mono at which its verification ended
 }
 
 // tokenOverhead is about what a cached token takes beyond its text, in bytes.
@@ -50,9 +51,15 @@ func (c *Cache) Token(raw []byte, now Instant) (*Token, policy.Reason) {
 	if reason != policy.ReasonOK {
 		return nil, reason
 	}
-	t := &Token{Token: verified, raw: text}
+	t := &Token{Token: verified, raw: text, verified: c.clock().Mono}
 	c.tokens.Set([]byte(text), t, int64(len(text))+tokenOverhead)
 	return t, t.Check(now.Wall)
+}
+
+// Late reports whether verifying the token took so much of the check that began at
+// now that the store had less than half of its time left.
+func (c *Cache) Late(t *Token, now Instant) bool {
+	return t.verified-now.Mono > int64(c.cfg.Budget)/2
 }
 
 // Holder keeps a principal's index beside its credential, so that the store

@@ -29,6 +29,7 @@ type check struct {
 	demand   policy.Demand
 	named    *policy.Rule // the rule of the metrics and the log; nil where there is none
 	token    *cache.Token
+	bearer   judgedBearer // of the request, once it was judged
 	key      *cache.Key
 	userKey  *cache.UserKey
 	workload *cache.Holder // of a workload that mTLS proved
@@ -107,6 +108,11 @@ func (c *Core) judge(k *check, req []byte) error {
 	if retake {
 		reason = policy.ReasonStoreUnavailable
 	}
+	if reason == policy.ReasonStoreUnavailable && k.token != nil && c.cache.Late(k.token, k.now) {
+		// It waited for its token's turn, which callers can bring about, and the store
+		// had no fair chance: no fault.
+		reason = policy.ReasonOverloaded
+	}
 	k.answer.reason = reason
 	return nil
 }
@@ -161,6 +167,7 @@ func validMethod(method []byte) bool {
 // cache has caught up with the store meanwhile.
 func (c *Core) attempt(k *check) (reason policy.Reason, retake bool) {
 	k.answer = answer{id: k.answer.id, grpc: k.answer.grpc, actor: text(k.view.principal)}
+	k.token, k.key, k.userKey, k.workload = nil, nil, nil, nil
 	k.snapshot = c.cache.Snapshot()
 	if k.snapshot == nil {
 		return policy.ReasonNoSnapshot, false
@@ -252,7 +259,6 @@ func forwards(d policy.Demand) bool {
 // authenticate proves who is calling. A token is proved without the store, so a
 // bad one is a denial even where the gate is out of touch.
 func (c *Core) authenticate(k *check) (policy.Reason, bool) {
-	k.token, k.key, k.userKey, k.workload = nil, nil, nil, nil
 	r := &k.received
 	cred := identity.ReadCredentials(r.authorization, r.clientKey, r.apiKey)
 	if cred.Present == 0 {
@@ -262,7 +268,7 @@ func (c *Core) authenticate(k *check) (policy.Reason, bool) {
 		return cred.Reason, false
 	}
 	if cred.Present&identity.PresentBearer != 0 {
-		token, reason := c.cache.Token(cred.Bearer, k.now)
+		token, reason := c.judgeBearer(k, cred.Bearer)
 		if reason != policy.ReasonOK {
 			return reason, false
 		}
@@ -290,6 +296,24 @@ func (c *Core) authenticate(k *check) (policy.Reason, bool) {
 		k.userKey = key
 	}
 	return k.unify(), false
+}
+
+// judgedBearer is what became of a request's token under one policy.
+type judgedBearer struct {
+	policy *policy.Policy // nil: it was not judged yet
+	token  *cache.Token
+	reason policy.Reason
+}
+
+// judgeBearer verifies the token of a request, once for all attempts under one policy
+// and for the shadow rule: a verification may wait for keys and for its turn, and
+// waits in a row would outlast Envoy's patience.
+func (c *Core) judgeBearer(k *check, raw []byte) (*cache.Token, policy.Reason) {
+	if k.bearer.policy != k.snapshot.Policy {
+		token, reason := c.cache.Token(raw, k.now)
+		k.bearer = judgedBearer{k.snapshot.Policy, token, reason}
+	}
+	return k.bearer.token, k.bearer.reason
 }
 
 // refused is the reason of a look-up that gave nothing: never ok.

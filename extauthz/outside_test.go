@@ -31,6 +31,7 @@ type idProvider struct {
 	*httptest.Server
 	key       *ecdsa.PrivateKey
 	withdrawn atomic.Bool
+	slow      atomic.Bool // it takes 100 ms to answer
 }
 
 const outsideName = "https://id.example.com"
@@ -48,6 +49,9 @@ func newIDProvider(tb testing.TB) *idProvider {
 	p := &idProvider{key: key}
 	encode := base64.RawURLEncoding.EncodeToString
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if p.slow.Load() {
+			time.Sleep(100 * time.Millisecond)
+		}
 		if p.withdrawn.Load() {
 			fmt.Fprint(w, `{"keys":[]}`)
 			return
@@ -132,6 +136,24 @@ func TestRolesOfTokens(t *testing.T) {
 			t.Errorf("%s: %v allocations", name, least)
 		}
 	}
+}
+
+// Who waited long for keys leaves the store little of the check's time. That the store
+// does not make do with it is a denial: a flood of tokens could bring it about.
+func TestLateVerificationIsNoFault(t *testing.T) {
+	p := newIDProvider(t)
+	p.slow.Store(true)
+	g, _, _ := outsideGate(t, p, nil)
+	g.warm("ok", request{path: "/posts/17", headers: bearer(g.token("bob"))}) // the roles
+	wait := func() { time.Sleep(80 * time.Millisecond) }
+	g.store.beforeGrant.Store(&wait)
+	late := request{path: "/posts/17", headers: bearer(p.token(t, "ann"))}
+	g.expect("overloaded", late)
+	g.await(func() bool { return g.verdict(late) == "ok" })
+	// With time enough it is the store's fault, as ever.
+	g.store.hangs.Store(true)
+	defer g.store.hangs.Store(false)
+	g.expect("fault: store_unavailable", request{path: "/posts/17", headers: bearer(p.token(t, "eve"))})
 }
 
 // A withdrawn key puts out the tokens that the cache holds, and those of our own

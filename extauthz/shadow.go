@@ -11,7 +11,8 @@ type shadowVerdict struct {
 
 // shadow asks the shadow rule of a request that has been decided. The rule stands in
 // for the path rule; everything else is as it was. It works on a check of its own,
-// so that nothing of it reaches the answer, and within the same budget: what the
+// so that nothing of it reaches the answer, with the token as it was judged before, and
+// within the same budget: what the
 // store does not give before the check's time is up is a fault of the shadow's
 // verdict. A panic changes no verdict.
 func (c *Core) shadow(k *check) (sound bool) {
@@ -28,7 +29,7 @@ func (c *Core) shadow(k *check) (sound bool) {
 		}
 	}()
 	s := &check{now: k.now, view: k.view, received: k.received, path: k.path, host: k.host, flags: k.flags,
-		snapshot: k.snapshot, last: true, shadowing: true}
+		snapshot: k.snapshot, bearer: k.bearer, last: true, shadowing: true}
 	reason, retake := c.findDemand(s), false
 	if s.demand.Path == nil {
 		return true // the route's own names stand in for path rules

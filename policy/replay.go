@@ -1,6 +1,9 @@
 package policy
 
-import "slices"
+import (
+	"reflect"
+	"slices"
+)
 
 // Recorded is a decision as the decision log has it, to be asked again of another
 // policy.
@@ -8,6 +11,8 @@ type Recorded struct {
 	Method, Host string
 	Path         string // as it came, without its query
 	Principal    Principal
+	Certificate  string   // what the connection's certificate named, "" for nothing
+	Issuer       string   // of the caller's token, "" for none
 	Roles        []string // by name, as the principal held them
 	Now          int64    // Unix nanoseconds
 	Rule         string   // that decided
@@ -23,7 +28,7 @@ type Unknown string
 // What a log may not hold.
 const (
 	UnknownWhen   Unknown = "when"   // what the rule's condition reads
-	UnknownCaller Unknown = "caller" // who is calling: nobody was asked then
+	UnknownCaller Unknown = "caller" // who is calling: nobody was asked then, or an issuer's entry differs
 	UnknownRoles  Unknown = "roles"  // the caller's roles: they were not looked up then
 	UnknownText   Unknown = "text"   // what the log cut
 )
@@ -60,7 +65,30 @@ func Replay(rec *Recorded, old, new *Policy, roles *RoleTable) (before, after Re
 			after.Reason, after.Unknown = rec.Reason, ""
 		}
 	}
+	if r := after.Rule; r != nil && r.Access != AccessAnonymous && after.Reason != ReasonAmbiguousRequest {
+		switch was, is := old.issuer(rec.Issuer), new.issuer(rec.Issuer); {
+		case was == nil: // a token of our own, or none
+		case is == nil:
+			after.Reason, after.Unknown = ReasonInvalidToken, ""
+		case !sameIssuer(*was, *is):
+			after.Unknown = UnknownCaller // whom its token would be is not in the log
+		}
+	}
 	return before, after
+}
+
+// issuer finds an outside issuer by name, nil where there is none.
+func (p *Policy) issuer(name string) *Issuer {
+	if i := slices.IndexFunc(p.issuers, func(i Issuer) bool { return i.Name == name }); i >= 0 {
+		return &p.issuers[i]
+	}
+	return nil
+}
+
+// sameIssuer compares two entries wherever in the file they stand.
+func sameIssuer(a, b Issuer) bool {
+	a.Line, b.Line = 0, 0
+	return reflect.DeepEqual(a, b)
 }
 
 func sameCondition(a, b *Rule) bool {
@@ -88,14 +116,26 @@ func (p *Policy) replay(rec *Recorded, roles *RoleTable, admitted bool) (r Repla
 	case r.Rule.Access == AccessAnonymous:
 		r.Reason = ReasonOK
 		return r
-	case refusesCredential(rec.Reason):
+	}
+	caller := rec.Principal
+	if rec.Reason == ReasonMissingCredential || caller.Kind == KindWorkload {
+		// Whom a certificate proves, and where, is this policy's to say.
+		workload := p.Workload(rec.Certificate)
+		if !r.Rule.MTLS || workload == nil {
+			r.Reason = ReasonMissingCredential
+			return r
+		}
+		caller = workload.Principal
+	}
+	switch {
+	case caller == rec.Principal && refusesCredential(rec.Reason):
 		r.Reason = rec.Reason
 		return r
-	case rec.Principal == (Principal{}):
+	case caller == (Principal{}):
 		r.Unknown = UnknownCaller
 		return r
 	}
-	in := Input{Demand: Demand{Path: r.Rule}, Principal: rec.Principal, TenantAdmitted: admitted, Roles: roles, Now: rec.Now}
+	in := Input{Demand: Demand{Path: r.Rule}, Principal: caller, TenantAdmitted: admitted, Roles: roles, Now: rec.Now}
 	for _, name := range rec.Roles {
 		if id, ok := roles.Role(name); ok {
 			in.Grant = append(in.Grant, Membership{Role: id})
@@ -105,7 +145,7 @@ func (p *Policy) replay(rec *Recorded, roles *RoleTable, admitted bool) (r Repla
 	if r.Reason == ReasonWrongTenant {
 		return r
 	}
-	if rec.Reason == ReasonWrongTenant && in.Demand.NeedsGrant() {
+	if (rec.Reason == ReasonWrongTenant || caller != rec.Principal) && in.Demand.NeedsGrant() {
 		r.Unknown = UnknownRoles
 		return r
 	}

@@ -60,6 +60,82 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+// Whom a certificate proves is the policy's to say, so a draft may change it.
+func TestReplayOfCertificates(t *testing.T) {
+	roles, err := policy.ReadRoles([]byte("roles:\n  viewer: {permissions: [view]}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const cart, till = "spiffe://example.org/cart", "spiffe://example.org/till"
+	old := mustCompile(t, policyOf("name: stock, path: /stock, require: view, mtls: true", "name: me, path: /me, allow: authenticated", "name: shut, path: /shut, require: view")+
+		"workloads: [{spiffe: '"+cart+"', id: cart}]\n")
+	rules := policyOf("name: stock, path: /stock, require: view, mtls: true", "name: me, path: /me, allow: authenticated, mtls: true", "name: shut, path: /shut, require: view, mtls: true")
+	same := mustCompile(t, rules+"workloads: [{spiffe: '"+cart+"', id: cart}]\n")
+	renamed := mustCompile(t, rules+"workloads: [{spiffe: '"+cart+"', id: basket}]\n")
+	dropped := mustCompile(t, rules+"workloads: [{spiffe: '"+till+"', id: cart}]\n")
+	served := policy.Recorded{Path: "/stock", Rule: "stock", Reason: policy.ReasonOK, Roles: []string{"viewer"}, Certificate: cart,
+		Principal: policy.Principal{Tenant: "default", Kind: policy.KindWorkload, ID: "cart"}}
+	nobody := func(path, certificate string) policy.Recorded {
+		return policy.Recorded{Path: path, Rule: path[1:], Reason: policy.ReasonMissingCredential, Certificate: certificate}
+	}
+	for _, try := range []struct {
+		name  string
+		rec   policy.Recorded
+		draft *policy.Policy
+		want  policy.Replayed
+	}{
+		{"the same workload", served, same, policy.Replayed{Reason: policy.ReasonOK}},
+		{"one that the draft calls otherwise", served, renamed, policy.Replayed{Unknown: policy.UnknownRoles}},
+		{"one that the draft does not know", served, dropped, policy.Replayed{Reason: policy.ReasonMissingCredential}},
+		{"a rule that takes certificates now", nobody("/me", cart), same, policy.Replayed{Reason: policy.ReasonOK}},
+		{"the same, and it asks for a role", nobody("/shut", cart), same, policy.Replayed{Unknown: policy.UnknownRoles}},
+		{"an unknown certificate there", nobody("/me", till), same, policy.Replayed{Reason: policy.ReasonMissingCredential}},
+		{"none", nobody("/me", ""), same, policy.Replayed{Reason: policy.ReasonMissingCredential}},
+	} {
+		try.rec.Method, try.rec.PolicyDigest, try.rec.Now = "GET", old.Digest(), 1
+		before, after := policy.Replay(&try.rec, old, try.draft, roles)
+		if before.Reason != try.rec.Reason || before.Unknown != "" {
+			t.Errorf("%s: before it is %s %s", try.name, before.Reason, before.Unknown)
+		}
+		if after.Unknown != try.want.Unknown || after.Unknown == "" && after.Reason != try.want.Reason {
+			t.Errorf("%s: it becomes %s %s, want %s %s", try.name, after.Reason, after.Unknown, try.want.Reason, try.want.Unknown)
+		}
+	}
+}
+
+// Whose tokens an outside issuer's are is the policy's to say as well.
+func TestReplayOfIssuers(t *testing.T) {
+	rules := policyOf("name: me, path: /me, allow: authenticated", "name: open, path: /open, allow: anonymous")
+	issuer := func(more string) string {
+		return rules + "issuers: [{issuer: 'https://id.example.com', jwks_url: 'https://id.example.com/keys', audiences: [blog], algorithms: [RS256], tenant: default" + more + "}]\n"
+	}
+	old := mustCompile(t, issuer(""))
+	record := func(path, issuer string) policy.Recorded {
+		return policy.Recorded{Method: "GET", Path: path, Rule: path[1:], Reason: policy.ReasonOK, Issuer: issuer, PolicyDigest: old.Digest(), Now: 1,
+			Principal: policy.Principal{Tenant: "default", Kind: policy.KindUser, ID: "ann"}}
+	}
+	for _, try := range []struct {
+		name, path, issuer, draft, want string
+	}{
+		{"the same entry, on another line", "/me", "https://id.example.com", "\n\n" + issuer(""), "ok"},
+		{"an entry that changed", "/me", "https://id.example.com", issuer(", subject_prefix: 'id:'"), "?caller"},
+		{"an issuer that the draft lacks", "/me", "https://id.example.com", rules, "invalid_token"},
+		{"where nobody is asked", "/open", "https://id.example.com", rules, "ok"},
+		{"a token of our own", "/me", "portcullis", rules, "ok"},
+		{"no token", "/me", "", rules, "ok"},
+	} {
+		rec := record(try.path, try.issuer)
+		before, after := policy.Replay(&rec, old, mustCompile(t, try.draft), nil)
+		got := after.Reason.String()
+		if after.Unknown != "" {
+			got = "?" + string(after.Unknown)
+		}
+		if before.Reason != policy.ReasonOK || got != try.want {
+			t.Errorf("%s: from %s to %s, want %s", try.name, before.Reason, got, try.want)
+		}
+	}
+}
+
 func TestReadRoles(t *testing.T) {
 	for src, want := range map[string]string{
 		"roles:\n  a: {permissions: ['x y']}": `line 2: role "a": permissions: "x y" is not a permission name: 1 to 128 letters, digits and _ . : / -`,

@@ -201,8 +201,9 @@ func (d *policyDiff) one(line *decisionlog.Line) error {
 	kind, _ := policy.ParseKind(line.Principal.Kind)
 	rec := policy.Recorded{
 		Method: line.Method, Host: line.Host, Path: line.Path, Roles: line.Roles, Now: line.Time.UnixNano(),
-		Principal: policy.Principal{Tenant: line.Principal.Tenant, Kind: kind, ID: line.Principal.ID},
-		Rule:      line.Rule, Reason: reason, PolicyDigest: line.PolicyDigest, Truncated: line.Truncated,
+		Principal:   policy.Principal{Tenant: line.Principal.Tenant, Kind: kind, ID: line.Principal.ID},
+		Certificate: cmp.Or(line.Proof.SPIFFE, line.Actor), Issuer: line.Proof.Issuer,
+		Rule: line.Rule, Reason: reason, PolicyDigest: line.PolicyDigest, Truncated: line.Truncated,
 	}
 	roles, err := d.rolesOf(rec.Principal.Tenant)
 	if err != nil {

@@ -22,6 +22,11 @@ type Line struct {
 		Tenant string `json:"tenant"`
 		ID     string `json:"id"`
 	} `json:"principal"`
+	Proof struct {
+		Issuer string `json:"issuer"`
+		SPIFFE string `json:"spiffe"`
+	} `json:"proof"`
+	Actor        string   `json:"actor"`
 	Roles        []string `json:"roles"`
 	PolicyDigest string   `json:"policy_digest"`
 	Method       string   `json:"method"`

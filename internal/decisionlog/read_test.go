@@ -16,6 +16,7 @@ func TestRead(t *testing.T) {
 	rec.ShadowRule, rec.ShadowReason = "try", policy.ReasonConditionFalse
 	refused := denied()
 	refused.DecisionID = []byte("d2")
+	rec.Proof, rec.SPIFFE, refused.Actor = ProofMTLS, "spiffe://example.org/cart", "spiffe://example.org/till"
 	text := `{"level":"INFO","msg":"listening"}` + "\n\nno JSON\n" + strings.Repeat("x", 3<<20) + "\n" + string(l.appendRecord(nil, rec)) + string(l.appendRecord(nil, refused))
 	var lines []Line
 	others, err := Read(strings.NewReader(text), func(line *Line) error { lines = append(lines, *line); return nil })
@@ -27,7 +28,10 @@ func TestRead(t *testing.T) {
 		got.PolicyDigest != rec.PolicyDigest || got.DecisionID != string(rec.DecisionID) || got.Time.UnixMicro() != rec.Time.UnixMicro() {
 		t.Errorf("got %+v of %+v", got, rec)
 	}
-	if lines[1].Effect != "deny" {
+	if got.Proof.SPIFFE != rec.SPIFFE || got.Proof.Issuer != rec.Issuer || got.Actor != "" {
+		t.Errorf("the certificate is %q, the actor %q", got.Proof.SPIFFE, got.Actor)
+	}
+	if lines[1].Effect != "deny" || lines[1].Actor != refused.Actor {
 		t.Errorf("got %+v", lines[1])
 	}
 	stop := errors.New("enough")
