@@ -17,11 +17,24 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first signal asks for an orderly end. After it the system's own handling
-	// is back, so that a second one ends the process at once.
-	context.AfterFunc(ctx, stop)
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2) // neither is lost, however fast they come
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go end(signals, cancel)
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Environ()))
+}
+
+// end asks for an orderly end at the first signal. The second one ends the process
+// at once, as the system does where nobody handles it.
+func end(signals <-chan os.Signal, cancel context.CancelFunc) {
+	<-signals
+	cancel()
+	second := <-signals
+	signal.Reset(second)
+	self, err := os.FindProcess(os.Getpid())
+	if err != nil || self.Signal(second) != nil {
+		os.Exit(int(exitUnavailable))
+	}
 }
 
 // process is what a command has of the world outside.
