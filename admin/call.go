@@ -24,7 +24,7 @@ type call struct {
 	out     http.Header // of the response
 	pattern string      // of the resource; "" where none was found
 	route   *route      // nil where none was found
-	values  []string    // of the pattern's placeholders
+	values  []string    // of the pattern's parameters
 
 	key      *cache.Key      // the caller; nil on public routes
 	wait     waitPlan        // of a write

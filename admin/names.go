@@ -13,7 +13,7 @@ import (
 // maxEchoed bounds how many bytes of a refused value come back in the message.
 const maxEchoed = 128
 
-// nameRule is what one {placeholder} of a route admits.
+// nameRule is what one {parameter} of a route admits.
 type nameRule struct {
 	what    string // "role", "group", "user", "permission": the word of the message
 	max     int    // bytes

@@ -135,9 +135,9 @@ func TestSplitPath(t *testing.T) {
 
 func TestARouteTableThatContradictsItselfIsRefused(t *testing.T) {
 	for what, table := range map[string][]route{
-		"the same route twice":       {{method: "GET", pattern: "/a"}, {method: "GET", pattern: "/a"}},
-		"a placeholder without rule": {{method: "GET", pattern: "/a/{user}"}},
-		"a rule without placeholder": {{method: "GET", pattern: "/a", names: []nameRule{ruleUser}}},
+		"the same route twice":     {{method: "GET", pattern: "/a"}, {method: "GET", pattern: "/a"}},
+		"a parameter without rule": {{method: "GET", pattern: "/a/{user}"}},
+		"a rule without parameter": {{method: "GET", pattern: "/a", names: []nameRule{ruleUser}}},
 	} {
 		if _, err := newRouter(table); err == nil {
 			t.Errorf("%s is taken", what)

@@ -16,27 +16,27 @@ type router struct {
 // resource is the routes of one pattern, by method.
 type resource struct {
 	pattern  string
-	segments []string // a placeholder is ""
+	segments []string // a parameter is ""
 	methods  []string // sorted, HEAD and OPTIONS included
 	routes   map[string]*route
 }
 
 // newRouter refuses a table whose rows contradict each other, or whose names and
-// placeholders do not pair.
+// parameters do not pair.
 func newRouter(table []route) (*router, error) {
 	rt := &router{}
 	for i := range table {
 		r := &table[i]
 		segments := strings.Split(strings.TrimPrefix(r.pattern, "/"), "/")
-		placeholders := 0
+		parameters := 0
 		for j, s := range segments {
 			if strings.HasPrefix(s, "{") {
 				segments[j] = ""
-				placeholders++
+				parameters++
 			}
 		}
-		if placeholders != len(r.names) {
-			return nil, fmt.Errorf("route %s %s: %d placeholders, %d name rules", r.method, r.pattern, placeholders, len(r.names))
+		if parameters != len(r.names) {
+			return nil, fmt.Errorf("route %s %s: %d parameters, %d name rules", r.method, r.pattern, parameters, len(r.names))
 		}
 		res := rt.resource(r.pattern, segments)
 		if res.routes[r.method] != nil {
@@ -73,7 +73,7 @@ func (res *resource) close() {
 }
 
 // find returns the resource that the decoded segments name, and the values of
-// its placeholders; nil if there is none.
+// its parameters; nil if there is none.
 func (rt *router) find(segments []string) (*resource, []string) {
 	for i := range rt.resources {
 		if values, ok := rt.resources[i].match(segments); ok {

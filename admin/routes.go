@@ -11,8 +11,8 @@ import (
 // that passed.
 type route struct {
 	method   string
-	pattern  string      // {placeholder} is one segment
-	names    []nameRule  // one for each placeholder, in order
+	pattern  string      // {parameter} is one segment
+	names    []nameRule  // one for each parameter, in order
 	scope    store.Scope // what the client key must hold; "" is public
 	writes   bool        // it returns a revision and honours wait=all
 	envelope envelope    // of the 200; every error is J
