@@ -33,8 +33,8 @@ type Feed interface {
 type Source interface {
 	Bootstrap(ctx context.Context, yield func(store.Digest) error) (store.Base, error)
 	Roles(ctx context.Context, tenant store.TenantID) (store.TenantRoles, error)
-	PrincipalIndex(ctx context.Context, tenant store.TenantID, kind policy.Kind, id string) (store.Index, error)
-	Grant(ctx context.Context, tenant store.TenantID, index store.Index) (store.GrantRow, error)
+	PrincipalIndex(ctx context.Context, tenant store.TenantID, key store.KeyID, kind policy.Kind, id string) (store.Index, error)
+	Grant(ctx context.Context, tenant store.TenantID, kind policy.Kind, id string) (store.GrantRow, error)
 	Key(ctx context.Context, digest store.Digest) (store.KeyRow, error)
 	UserKey(ctx context.Context, digest store.Digest) (store.UserKeyRow, error)
 	Report(ctx context.Context, reports []store.Report) error
@@ -56,6 +56,7 @@ type Config struct {
 	Poll         time.Duration // between polls beneath Feed.Wait, jittered by a quarter; default 1 s
 	Heartbeat    time.Duration // between heartbeats; default 5 s
 	Silent       bool          // report nothing to the store: not a sidecar
+	Masters      []string      // ids of the master keys that the store holds, for the reports
 
 	Clock      Clock                 // default SystemClock
 	Registerer prometheus.Registerer // default: metrics are kept but not exported

@@ -217,7 +217,7 @@ func TestTenantsServed(t *testing.T) {
 // panicStore panics where a grant is asked for.
 type panicStore struct{ *world }
 
-func (panicStore) Grant(context.Context, store.TenantID, store.Index) (store.GrantRow, error) {
+func (panicStore) Grant(context.Context, store.TenantID, policy.Kind, string) (store.GrantRow, error) {
 	panic("planted")
 }
 

@@ -19,7 +19,7 @@ const (
 	Absent                    // no such thing
 	Retake                    // the cache caught up with the store: take the snapshot again and start the check over, once
 	Overloaded                // shed: too many loads wait
-	Broken                    // the load panicked: denial internal
+	Broken                    // the load panicked, or a sealed value does not open: denial internal
 )
 
 // Reason is the verdict of a check that ends with this look-up. Absent has the
@@ -36,6 +36,18 @@ func (l Lookup) Reason(absent policy.Reason) policy.Reason {
 		return policy.ReasonStoreUnavailable
 	}
 	return policy.ReasonInternal
+}
+
+// lookupOf is how a look-up ends whose load failed. What does not open is a denial
+// and no fault: no setting of Envoy's may let it through.
+func lookupOf(err error) Lookup {
+	switch {
+	case errors.Is(err, errOverloaded):
+		return Overloaded
+	case errors.Is(err, errPanicked), errors.Is(err, store.ErrUnreadable):
+		return Broken
+	}
+	return Unavailable
 }
 
 // loaded is what every load returns: a value and the revision that was read with
@@ -58,13 +70,8 @@ func resolve[K comparable, V any](c *Cache, f *flights[K, loaded[V]], s *Snapsho
 	var unfit *flight[loaded[V]]
 	for range lookupLoads {
 		fl, joined, err := f.get(ctx, k, unfit, c.currentHistory)
-		switch {
-		case errors.Is(err, errOverloaded):
-			return none, nil, 0, Overloaded
-		case errors.Is(err, errPanicked):
-			return none, nil, 0, Broken
-		case err != nil:
-			return none, nil, 0, Unavailable
+		if err != nil {
+			return none, nil, 0, lookupOf(err)
 		}
 		v := fl.value
 		if plantJoinerBlind && joined {

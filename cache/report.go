@@ -63,6 +63,7 @@ func (c *Cache) about(kind store.ReportKind) store.Report {
 		At:        time.Unix(0, c.clock().Wall),
 		Applied:   c.Applied(),
 		Staleness: c.cfg.MaxStaleness,
+		Masters:   c.cfg.Masters,
 	}
 	if s := c.Snapshot(); s != nil {
 		r.PolicyDigest = s.Policy.Digest()

@@ -10,8 +10,9 @@ import (
 type Tenant struct {
 	ID          store.TenantID
 	Name        string
-	Admitted    bool // false: it matches no rule
-	StrictUsers bool // its users need an active API key
+	Admitted    bool        // false: it matches no rule
+	StrictUsers bool        // its users need an active API key
+	Key         store.KeyID // what its principals' indexes are computed under
 }
 
 // Snapshot is an immutable root: the compiled rules, the tenants and the role
@@ -84,7 +85,7 @@ func (s *Snapshot) withTenants(tenants []store.Tenant, serves func(string) bool)
 		if !serves(t.Name) {
 			continue
 		}
-		entry := &Tenant{ID: t.ID, Name: t.Name, Admitted: t.Admitted, StrictUsers: t.StrictUsers}
+		entry := &Tenant{ID: t.ID, Name: t.Name, Admitted: t.Admitted, StrictUsers: t.StrictUsers, Key: t.Key}
 		names[t.Name] = entry
 		ids[t.ID] = entry
 	}

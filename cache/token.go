@@ -70,6 +70,7 @@ type Holder struct {
 
 type heldIndex struct {
 	tenant store.TenantID
+	key    store.KeyID
 	index  store.Index
 }
 

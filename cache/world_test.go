@@ -293,23 +293,23 @@ func (w *world) Roles(_ context.Context, t store.TenantID) (store.TenantRoles, e
 	return s.tenantRoles(t), nil
 }
 
-func (w *world) PrincipalIndex(_ context.Context, t store.TenantID, kind policy.Kind, id string) (store.Index, error) {
+func (w *world) PrincipalIndex(_ context.Context, t store.TenantID, _ store.KeyID, kind policy.Kind, id string) (store.Index, error) {
 	return store.PlainIndex(t, kind, id), nil
 }
 
-func (w *world) Grant(_ context.Context, t store.TenantID, index store.Index) (store.GrantRow, error) {
+func (w *world) Grant(_ context.Context, t store.TenantID, kind policy.Kind, id string) (store.GrantRow, error) {
 	s, err := w.read()
 	if err != nil {
 		return store.GrantRow{}, err
 	}
 	row := store.GrantRow{Revision: s.revision}
 	for m, expires := range s.members {
-		if m.tenant == t && store.PlainIndex(t, m.kind, m.id) == index {
+		if m.tenant == t && m.kind == kind && m.id == id {
 			row.Grant = append(row.Grant, policy.Membership{Role: m.role, Expires: expires})
 		}
 	}
 	for _, k := range s.userKeys {
-		if k.Tenant == t && store.PlainIndex(t, policy.KindUser, k.User) == index {
+		if k.Tenant == t && kind == policy.KindUser && k.User == id {
 			row.KeyBackedUntil = s.backed(t, k.User)
 		}
 	}

@@ -45,6 +45,11 @@ func (c *ChangeSet) Grant(tenant TenantID, index Index) {
 	c.add(Change{Kind: ChangeGrant, Tenant: tenant, Index: index})
 }
 
+// TenantGrants records that every principal of the tenant is named anew.
+func (c *ChangeSet) TenantGrants(tenant TenantID) {
+	c.add(Change{Kind: ChangeTenantGrants, Tenant: tenant})
+}
+
 // Key records that the client key or user API key changed; gone says that it
 // opens nothing any more.
 func (c *ChangeSet) Key(tenant TenantID, digest Digest, gone bool) {

@@ -29,5 +29,6 @@ func (s Sidecar) After(r Report) Sidecar {
 	if r.PolicyDigest != "" {
 		s.PolicyDigest = r.PolicyDigest
 	}
+	s.Masters = r.Masters
 	return s
 }

@@ -73,7 +73,10 @@ type Tenant struct {
 	Name        string
 	Admitted    bool // false: it matches no rule at the gate
 	StrictUsers bool // its users may do nothing without an active API key
-	Created     time.Time
+	// Key is what the indexes of its principals are computed under. It changes only
+	// with a ChangeTenant and a ChangeTenantGrants in the same write.
+	Key     KeyID
+	Created time.Time
 }
 
 // NewTenant is a tenant to be made.
@@ -280,6 +283,8 @@ const (
 	ActionAuthFailed       Action = "AUTHENTICATION_FAILED"
 	ActionAuditOff         Action = "AUDIT_DISABLED"
 	ActionAuditOn          Action = "AUDIT_ENABLED"
+	ActionRewrapKeys       Action = "REWRAP_ENCRYPTION_KEYS"
+	ActionRotateEncryption Action = "ROTATE_ENCRYPTION"
 )
 
 // AuditEntry is one audit row.
@@ -336,6 +341,7 @@ type Report struct {
 	Applied      int64
 	Staleness    time.Duration // how long it may go without word from the store
 	PolicyDigest string
+	Masters      []string // ids of the master keys that it holds
 	Uses         []KeyUse
 }
 
@@ -346,6 +352,7 @@ type Sidecar struct {
 	Applied      int64
 	Staleness    time.Duration
 	PolicyDigest string
+	Masters      []string // ids of the master keys that it holds
 	Stopped      bool
 }
 
@@ -379,14 +386,17 @@ type Reader interface {
 	// the role tables of held. ErrRevisionUnknown if the pair is not in the log, or
 	// if more than 10,000 changes lie between.
 	Delta(ctx context.Context, after Revision, held []TenantID) (Delta, error)
-	// Roles loads one tenant's role table; an unknown tenant has none.
+	// Roles loads one tenant's role table; an unknown tenant has none. A permission
+	// that does not open is left out, counted and logged: what needs it is denied.
 	Roles(ctx context.Context, tenant TenantID) (TenantRoles, error)
-	// PrincipalIndex computes a principal's index. It reads no table in a plain
-	// store. The caller may keep it with the credential.
-	PrincipalIndex(ctx context.Context, tenant TenantID, kind policy.Kind, id string) (Index, error)
+	// PrincipalIndex computes a principal's index under a key of its tenant (the
+	// tenant's own Key). It reads no table where the fields are in clear. The caller
+	// may keep it with the credential, for as long as the tenant keeps the key.
+	// ErrKeyGone.
+	PrincipalIndex(ctx context.Context, tenant TenantID, key KeyID, kind policy.Kind, id string) (Index, error)
 	// Grant loads a principal's memberships, those expired already included, and
-	// until when API keys back it.
-	Grant(ctx context.Context, tenant TenantID, index Index) (GrantRow, error)
+	// until when API keys back it. ErrUnreadable if one of them does not open.
+	Grant(ctx context.Context, tenant TenantID, kind policy.Kind, id string) (GrantRow, error)
 	// Key loads a client key by digest.
 	Key(ctx context.Context, digest Digest) (KeyRow, error)
 	// UserKey loads a user's API key by digest.
@@ -404,6 +414,7 @@ type Reader interface {
 // returns after its commit.
 type Store interface {
 	Reader
+	Rotator
 
 	CreateTenant(ctx context.Context, by Actor, tenant NewTenant) (Tenant, Result, error) // ErrExists
 	AdmitTenant(ctx context.Context, by Actor, tenant TenantID) (Result, error)           // ErrNotFound

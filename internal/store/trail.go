@@ -2,7 +2,10 @@ package store
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"portcullis/policy"
@@ -132,6 +135,13 @@ func ClientKeyResource(name string) string { return "client_key/" + name }
 // UserKeyResource is "api_key/ID": the user stands in the User column alone.
 func UserKeyResource(id string) string { return "api_key/" + id }
 
+// EncryptionResource is the Resource of what is done to the encryption keys as a
+// whole. Such rows belong to no tenant.
+const EncryptionResource = "encryption"
+
+// TenantEncryptionResource is "encryption/TENANT ID".
+func TenantEncryptionResource(tenant TenantID) string { return fmt.Sprintf("encryption/%d", tenant) }
+
 // SettingsResource is the Resource of a tenant's settings.
 const SettingsResource = "settings"
 
@@ -195,3 +205,39 @@ func AuditTime(t time.Time) *time.Time {
 func (k *UserKey) State() UserKeyState {
 	return UserKeyState{Prefix: k.Prefix, Label: k.Label, Expires: AuditTime(k.Expires)}
 }
+
+// Hide takes what may name a user, a permission, a description or a label out of
+// the entry, and returns it as one text to be sealed: User, Resource, Before, After
+// and Details, each with its length before it. Of Resource the kind stays, such as
+// "role".
+func (e *AuditEntry) Hide() string {
+	var text strings.Builder
+	kind, _, _ := strings.Cut(e.Resource, "/")
+	for _, field := range e.hidden() {
+		fmt.Fprintf(&text, "%d:%s", len(*field), *field)
+		*field = ""
+	}
+	e.Resource = kind
+	return text.String()
+}
+
+// Reveal puts back what Hide took out.
+func (e *AuditEntry) Reveal(text string) error {
+	for _, field := range e.hidden() {
+		length, rest, _ := strings.Cut(text, ":")
+		n, err := strconv.Atoi(length)
+		if err != nil || n < 0 || n > len(rest) {
+			return errors.New("what is hidden of an audit row is cut off")
+		}
+		*field, text = rest[:n], rest[n:]
+	}
+	return nil
+}
+
+func (e *AuditEntry) hidden() []*string {
+	return []*string{&e.User, &e.Resource, &e.Before, &e.After, &e.Details}
+}
+
+// Unreadable stands in the audit for a value that did not open when what it
+// belonged to was taken away: that must be possible all the same.
+const Unreadable = "(unreadable)"

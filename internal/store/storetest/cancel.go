@@ -87,7 +87,7 @@ func everyCall(k *kit) map[string]func(context.Context) error {
 		"Bootstrap": func(ctx context.Context) error { return e(k.Bootstrap(ctx, func(store.Digest) error { return nil })) },
 		"Delta":     func(ctx context.Context) error { return e(k.Delta(ctx, store.Revision{}, nil)) },
 		"Roles":     func(ctx context.Context) error { return e(k.Roles(ctx, k.tenant)) },
-		"Grant":     func(ctx context.Context) error { return e(k.Grant(ctx, k.tenant, store.Index{1})) },
+		"Grant":     func(ctx context.Context) error { return e(k.Grant(ctx, k.tenant, policy.KindUser, "alice")) },
 		"Key":       func(ctx context.Context) error { return e(k.Key(ctx, key.Digest)) },
 		"Report": func(ctx context.Context) error {
 			return k.Report(ctx, []store.Report{{Sidecar: "a", Kind: store.ReportHeartbeat, At: time.Now()}})

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"portcullis/internal/store"
+	"portcullis/policy"
 )
 
 // testFresh settles what an empty store holds: tenant default, admitted, at a
@@ -45,7 +46,7 @@ func testFresh(t *testing.T, h Harness) {
 		if r := must[store.TenantRoles](k)(k.Roles(k.ctx, nobody)); len(r.Roles) != 0 || r.Revision != head.Revision || r.Tenant != nobody {
 			t.Errorf("roles of an unknown tenant: %+v", r)
 		}
-		g := must[store.GrantRow](k)(k.Grant(k.ctx, nobody, store.Index{1}))
+		g := must[store.GrantRow](k)(k.Grant(k.ctx, nobody, policy.KindUser, "alice"))
 		if len(g.Grant) != 0 || g.Revision != head.Revision {
 			t.Errorf("grant of nobody: %+v", g)
 		}

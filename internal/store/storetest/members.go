@@ -18,7 +18,7 @@ func testMembers(t *testing.T, h Harness) {
 		k.role(k.tenant, "editor", "viewer", "admin")
 		k.done(k.AddMember(k.ctx, k.by, k.tenant, policy.KindUser, "alice", "editor", time.Time{}))
 		k.done(k.AddMember(k.ctx, k.by, k.tenant, policy.KindUser, "alice", "viewer", expiry))
-		row := must[store.GrantRow](k)(k.Grant(k.ctx, k.tenant, k.index(k.tenant, policy.KindUser, "alice")))
+		row := must[store.GrantRow](k)(k.Grant(k.ctx, k.tenant, policy.KindUser, "alice"))
 		want := policy.Grant{
 			{Role: k.roleID(k.tenant, "editor")},
 			{Role: k.roleID(k.tenant, "viewer"), Expires: expiry.UnixNano()},

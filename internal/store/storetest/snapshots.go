@@ -264,7 +264,7 @@ func (w *world) readHot(on *kit, rng *rand.Rand, stop <-chan struct{}) {
 
 func (w *world) readGrant(on *kit, rng *rand.Rand) {
 	tenant, p := pick(rng, w.tenants...), somebody(rng)
-	row, err := on.Grant(w.ctx, tenant, w.indexOf(tenant, p))
+	row, err := on.Grant(w.ctx, tenant, p.kind, p.id)
 	w.noErr("grant", err)
 	w.see(sawGrant(tenant, p, row))
 }
@@ -318,7 +318,7 @@ func (w *world) noErr(what string, err error) {
 }
 
 func (w *world) indexOf(tenant store.TenantID, p principal) store.Index {
-	index, err := w.PrincipalIndex(w.ctx, tenant, p.kind, p.id)
+	index, err := w.PrincipalIndex(w.ctx, tenant, w.keyOf(tenant), p.kind, p.id)
 	w.noErr("index", err)
 	return index
 }

@@ -153,14 +153,26 @@ func (k *kit) roleID(tenant store.TenantID, name string) policy.RoleID {
 	return 0
 }
 
+// keyOf is what the tenant's principals' indexes are computed under.
+func (k *kit) keyOf(tenant store.TenantID) store.KeyID {
+	k.Helper()
+	for _, t := range must[[]store.Tenant](k)(k.Tenants(k.ctx)) {
+		if t.ID == tenant {
+			return t.Key
+		}
+	}
+	k.Fatalf("there is no tenant %d", tenant)
+	return 0
+}
+
 func (k *kit) index(tenant store.TenantID, kind policy.Kind, id string) store.Index {
 	k.Helper()
-	return must[store.Index](k)(k.PrincipalIndex(k.ctx, tenant, kind, id))
+	return must[store.Index](k)(k.PrincipalIndex(k.ctx, tenant, k.keyOf(tenant), kind, id))
 }
 
 func (k *kit) grant(tenant store.TenantID, kind policy.Kind, id string) policy.Grant {
 	k.Helper()
-	return must[store.GrantRow](k)(k.Grant(k.ctx, tenant, k.index(tenant, kind, id))).Grant
+	return must[store.GrantRow](k)(k.Grant(k.ctx, tenant, kind, id)).Grant
 }
 
 // names are the role names that the principal holds, sorted.

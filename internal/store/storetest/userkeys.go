@@ -31,7 +31,7 @@ func (k *kit) userKey(secret string) *store.UserKey {
 // backed is until when keys back the user.
 func (k *kit) backed(tenant store.TenantID, user string) int64 {
 	k.Helper()
-	return must[store.GrantRow](k)(k.Grant(k.ctx, tenant, k.index(tenant, policy.KindUser, user))).KeyBackedUntil
+	return must[store.GrantRow](k)(k.Grant(k.ctx, tenant, policy.KindUser, user)).KeyBackedUntil
 }
 
 var isUUID4 = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
@@ -268,7 +268,7 @@ func testStrictUsers(t *testing.T, h Harness) {
 		want("the key for ever revoked", expiry.Add(time.Hour).UnixNano())
 		k.done(k.RevokeUserKey(k.ctx, k.by, k.tenant, "alice", late.ID))
 		want("the later one revoked too", expiry.UnixNano())
-		row := must[store.GrantRow](k)(k.Grant(k.ctx, k.tenant, k.index(k.tenant, policy.KindClient, "alice")))
+		row := must[store.GrantRow](k)(k.Grant(k.ctx, k.tenant, policy.KindClient, "alice"))
 		if row.KeyBackedUntil != 0 {
 			t.Errorf("a client of her name is backed until %d", row.KeyBackedUntil)
 		}
