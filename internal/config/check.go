@@ -12,6 +12,7 @@ func (l *loader) crossCheck(c *Config) {
 	l.checkTLS(c)
 	l.checkStore(c)
 	l.checkToken(c)
+	l.checkEncryption(c)
 	if c.DebugMode && l.look("AUTH_LOG_LEVEL").source == "" {
 		c.LogLevel = slog.LevelDebug
 	}
@@ -85,6 +86,16 @@ func (l *loader) checkToken(c *Config) {
 	size := map[string]int{"HS384": 48, "HS512": 64}[c.JWTAlgorithm]
 	if n := len(c.JWTSecretKey.Reveal()); n > 0 && n < size {
 		l.warn("AUTH_JWT_SECRET_KEY", "has %d bytes, and %s is no stronger than its key: use %d", n, c.JWTAlgorithm, size)
+	}
+}
+
+// checkEncryption asks for a key where one is needed. One that does not parse has
+// been told already.
+func (l *loader) checkEncryption(c *Config) {
+	const name = "AUTH_ENCRYPTION_KEY"
+	if c.EnableEncryption && c.Masters == nil && l.look(name).value == "" && l.look(name+FileSuffix).value == "" {
+		l.problem(name, "is missing, and AUTH_ENABLE_ENCRYPTION is true: make a key with `portcullis key encryption`, "+
+			"keep it where the database is not, and name its file in AUTH_ENCRYPTION_KEY_FILE")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"portcullis/internal/decisionlog"
+	"portcullis/internal/sealing"
 )
 
 // Config is every setting, parsed and validated.
@@ -61,6 +62,11 @@ type Config struct {
 	JWTIssuer, JWTAudience string
 	// JWTAccessTokenLifetime is how long an own token lives by default.
 	JWTAccessTokenLifetime time.Duration
+
+	// EnableEncryption says that the database is to be sealed. Masters are the master
+	// keys; nil is none.
+	EnableEncryption bool
+	Masters          *sealing.Masters
 
 	// StrictUsersDefault says whether the users of new tenants need an API key.
 	StrictUsersDefault bool

@@ -15,10 +15,12 @@ import (
 	"github.com/spf13/pflag"
 
 	"portcullis/internal/decisionlog"
+	"portcullis/internal/sealing"
 )
 
 const (
 	aSecret    = "Zm9yIHRoZSB0ZXN0cyBvbmx5LCAzMiBieXRlcyBhbmQgbW9yZQ=="
+	aMaster    = "d_eCPS8P8qnEAMiejGaylwrN01mnj-UBAnUKOT2g7ks="
 	aClientKey = "6f9619ff-8b86-4011-b42d-00c04fc964ff"
 )
 
@@ -172,6 +174,9 @@ func TestValues(t *testing.T) {
 		{"AUTH_JWT_SECRET_KEY", []string{strings.Repeat("k", 32)}, []string{strings.Repeat("k", 31), "k"}},
 		{"AUTH_JWT_ALGORITHM", []string{"HS256", "HS384", "HS512"}, []string{"none", "RS256", "hs256", "EdDSA"}},
 		{"AUTH_JWT_ISSUER", []string{"https://gate.example.com"}, []string{"a\nb", strings.Repeat("a", 1025)}},
+		{"AUTH_ENABLE_ENCRYPTION", []string{"false", "no"}, []string{"maybe", "fernet"}},
+		{"AUTH_ENCRYPTION_KEY", []string{aMaster, aMaster + ", " + sealing.NewMaster()},
+			[]string{"x", aMaster[1:], aMaster + ",", aMaster + "," + aMaster, strings.Repeat("A", 43) + "="}},
 		{"AUTH_JWT_ACCESS_TOKEN_EXPIRE_MINUTES", []string{"1", "525600"}, []string{"0", "-1", "15m", "525601"}},
 		{"AUTH_DECISION_LOG", []string{"off", "denied", "all", "0", "1", "0.25", "1e-3"}, []string{"on", "1.1", "-0.1", "NaN", "ALL", "10%"}},
 		{"AUTH_MAX_STALENESS", []string{"1s", "1d"}, []string{"0s", "999ms", "25h", "120"}},
@@ -193,8 +198,8 @@ func TestValues(t *testing.T) {
 
 func TestEveryProblemAtOnceWithItsSource(t *testing.T) {
 	dir := write(t, ".env", "AUTH_LOG_LEVEL=loud\nAUTH_CASH_MEMORY=1GiB\n")
-	_, _, err := load(t, dir, []string{"AUTH_CACHE_MEMORY=64 MBytes", "AUTH_JWT_SECRET_KEY=short", "AUTH_ENABLE_ENCRYPTION=true"}, "--server-port=http")
-	want := `AUTH_ENABLE_ENCRYPTION: is not supported by this version (set in the environment): take it out
+	_, _, err := load(t, dir, []string{"AUTH_CACHE_MEMORY=64 MBytes", "AUTH_JWT_SECRET_KEY=short", "AUTH_OPEN_TENANCY=true"}, "--server-port=http")
+	want := `AUTH_OPEN_TENANCY: is not supported by this version (set in the environment): take it out
 AUTH_CASH_MEMORY: is no setting, in DIR/.env; did you mean AUTH_CACHE_MEMORY?
 AUTH_SERVER_PORT: "http", from flag --server-port, is not valid: want a port from 0 to 65535
 AUTH_JWT_SECRET_KEY: the value from the environment is not valid (it has 5 bytes): want 32 bytes or more, such as ` + "`openssl rand -base64 32`" + ` prints
@@ -210,9 +215,6 @@ AUTH_LOG_LEVEL: "loud", from DIR/.env, is not valid: want debug, info, warn or e
 func TestUnsupportedSettingsAreNotIgnored(t *testing.T) {
 	asked := map[string]string{
 		"AUTH_ENABLE_AUDIT_LOGGING":          "false",
-		"AUTH_ENABLE_ENCRYPTION":             "true",
-		"AUTH_ENCRYPTION_KEY":                "x",
-		"AUTH_ENCRYPTION_KEY_FILE":           "/run/secrets/x",
 		"AUTH_OPEN_TENANCY":                  "yes",
 		"AUTH_STRICT_INPUT":                  "true",
 		"AUTH_ALLOW_CORS":                    "true",
@@ -273,7 +275,7 @@ func TestUnknownNames(t *testing.T) {
 	}
 	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	NewSettings().AddFlags(fs)
-	if err := fs.Parse([]string{"--enable-encryption"}); err == nil {
+	if err := fs.Parse([]string{"--open-tenancy"}); err == nil {
 		t.Error("an unknown flag was taken")
 	}
 }
@@ -353,6 +355,29 @@ func TestDebugModeLowersTheLogLevel(t *testing.T) {
 	}
 }
 
+// Encryption needs a key, and a key may be there before encryption is.
+func TestEncryptionNeedsAKey(t *testing.T) {
+	_, _, err := load(t, "", []string{"AUTH_ENABLE_ENCRYPTION=true"})
+	wantProblem(t, err, "AUTH_ENCRYPTION_KEY: is missing, and AUTH_ENABLE_ENCRYPTION is true: make a key with `portcullis key encryption`")
+	other := sealing.NewMaster()
+	dir := write(t, "keys", aMaster+","+other+"\n")
+	for _, environ := range [][]string{
+		{"AUTH_ENABLE_ENCRYPTION=true", "AUTH_ENCRYPTION_KEY=" + aMaster + "," + other},
+		{"AUTH_ENABLE_ENCRYPTION=true", "AUTH_ENCRYPTION_KEY_FILE=" + filepath.Join(dir, "keys")},
+		{"AUTH_ENCRYPTION_KEY=" + aMaster + " , " + other},
+	} {
+		cfg := mustLoad(t, "", environ)
+		if ids := cfg.Masters.IDs(); len(ids) != 2 || cfg.Masters.First() != ids[0] {
+			t.Errorf("%d masters of two, the first is %s", len(ids), cfg.Masters.First())
+		}
+	}
+	// What is wrong with a key is told by its place in the list, once.
+	_, _, err = load(t, "", []string{"AUTH_ENABLE_ENCRYPTION=true", "AUTH_ENCRYPTION_KEY=" + aMaster + "," + other[2:]})
+	if want := "AUTH_ENCRYPTION_KEY: the value from the environment is not valid (key 2: it has 42 characters, and a Fernet key has 44: make one with `portcullis key encryption`): want Fernet keys with commas between, such as `portcullis key encryption` prints"; fmt.Sprint(err) != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}
+
 func TestShortKeyForALongHash(t *testing.T) {
 	_, warnings, err := load(t, "", []string{"AUTH_JWT_ALGORITHM=HS512", "AUTH_JWT_SECRET_KEY=" + strings.Repeat("k", 63)})
 	if err != nil {
@@ -366,7 +391,7 @@ func TestShortKeyForALongHash(t *testing.T) {
 
 // Nothing that Load returns or that a Config can be turned into shows a secret.
 func TestSecretsAreNeverShown(t *testing.T) {
-	environ := []string{"AUTH_JWT_SECRET_KEY=" + aSecret, "AUTH_CLIENT_KEY=" + aClientKey, "AUTH_DATABASE_URL=postgres://u:hunter2@h/db"}
+	environ := []string{"AUTH_JWT_SECRET_KEY=" + aSecret, "AUTH_ENCRYPTION_KEY=" + aMaster, "AUTH_CLIENT_KEY=" + aClientKey, "AUTH_DATABASE_URL=postgres://u:hunter2@h/db"}
 	cfg, warnings, err := load(t, "", environ)
 	if err != nil {
 		t.Fatal(err)
@@ -390,10 +415,10 @@ func TestSecretsAreNeverShown(t *testing.T) {
 	slog.New(slog.NewJSONHandler(&shown, nil)).Info("x", "secret", cfg.JWTSecretKey, "config", cfg)
 	slog.New(slog.NewTextHandler(&shown, nil)).Info("x", "secret", cfg.JWTSecretKey, "config", cfg)
 	for _, bad := range []string{"x", aSecret[:31]} {
-		_, _, err := load(t, "", []string{"AUTH_JWT_SECRET_KEY=" + bad, "AUTH_CLIENT_KEY=" + aClientKey + "0", "AUTH_DATABASE_URL=mysql://u:hunter2@h/db"})
+		_, _, err := load(t, "", []string{"AUTH_JWT_SECRET_KEY=" + bad, "AUTH_ENCRYPTION_KEY=" + aMaster + "," + aMaster[1:], "AUTH_CLIENT_KEY=" + aClientKey + "0", "AUTH_DATABASE_URL=mysql://u:hunter2@h/db"})
 		fmt.Fprintln(&shown, err)
 	}
-	for _, secret := range []string{aSecret[:16], aClientKey[:8], "hunter2", fmt.Sprintf("%x", aSecret[:8])} {
+	for _, secret := range []string{aSecret[:16], aMaster[1:9], aClientKey[:8], "hunter2", fmt.Sprintf("%x", aSecret[:8])} {
 		if strings.Contains(strings.ToLower(shown.String()), strings.ToLower(secret)) {
 			t.Errorf("%q is shown in\n%s", secret, shown.String())
 		}

@@ -11,6 +11,7 @@ import (
 
 	"portcullis/internal/decisionlog"
 	"portcullis/internal/identity"
+	"portcullis/internal/sealing"
 )
 
 // Setting is one row of the table of settings.
@@ -131,6 +132,13 @@ func Table() []Setting {
 				return err
 			}},
 
+		{Name: "AUTH_ENABLE_ENCRYPTION", Default: "false", Want: wantBool, Bool: true,
+			Usage: "users, permission names, descriptions and labels lie sealed in the database; an empty one is sealed at start, another by `portcullis rotate encryption --enable`",
+			parse: func(c *Config, v string) error { return parseBool(&c.EnableEncryption, v) }},
+		{Name: "AUTH_ENCRYPTION_KEY", Want: "Fernet keys with commas between, such as `portcullis key encryption` prints", Secret: true,
+			Usage: "the master keys: the first wraps the keys of the tenants, all of them unwrap",
+			parse: func(c *Config, v string) (err error) { c.Masters, err = sealing.ParseMasters(v); return err }},
+
 		{Name: "AUTH_STRICT_USERS_DEFAULT", Default: "false", Want: wantBool, Bool: true,
 			Usage: "users of new tenants need an API key, at the gate and in permission checks; existing tenants, `default` among them, keep what they have",
 			parse: func(c *Config, v string) error { return parseBool(&c.StrictUsersDefault, v) }},
@@ -176,9 +184,6 @@ func Table() []Setting {
 // empty one.
 var unsupported = []struct{ name, also string }{
 	{"AUTH_ENABLE_AUDIT_LOGGING", "true"},
-	{"AUTH_ENABLE_ENCRYPTION", "false"},
-	{"AUTH_ENCRYPTION_KEY", ""},
-	{"AUTH_ENCRYPTION_KEY_FILE", ""},
 	{"AUTH_OPEN_TENANCY", "false"},
 	{"AUTH_STRICT_INPUT", "false"},
 	{"AUTH_ALLOW_CORS", "false"},
