@@ -15,6 +15,7 @@ import (
 const (
 	messageInternal   = "An internal error occurred"
 	messageUnready    = "The service cannot answer right now. Try again shortly."
+	messageUnreadable = "A stored value does not open: it was changed, or its key is missing."
 	messageInvalidKey = "Invalid client key. Must be a valid UUID4."
 )
 
@@ -48,6 +49,9 @@ var (
 	// (AUTH_TENANTS), so its cache knows nothing of it.
 	errUnserved   = errors.New("the tenant is not served by this process")
 	errOverloaded = errors.New("too many loads wait for the store")
+	// errBroken: a load of the cache panicked or met a value that does not open. The
+	// cache has logged which.
+	errBroken = errors.New("what the answer needs could not be loaded")
 )
 
 // faultTable is the one place that says what the caller is told of an error from
@@ -61,6 +65,11 @@ var faultTable = []struct {
 	{is(store.ErrExists), http.StatusConflict, "It exists already."},
 	{is(store.ErrRevoked), http.StatusConflict, "It was revoked."},
 	{is(store.ErrCycle), http.StatusConflict, "The role would inherit from itself."},
+	// Which value it is the log says, and not the answer.
+	{is(store.ErrUnreadable), http.StatusInternalServerError, messageUnreadable},
+	{is(store.ErrEncryption), http.StatusServiceUnavailable, messageUnready},
+	{is(store.ErrKeyGone), http.StatusServiceUnavailable, messageUnready}, // keys were replaced under it, again and again
+	{is(errBroken), http.StatusInternalServerError, messageInternal},
 	{is(store.ErrSchema), http.StatusServiceUnavailable, messageUnready},
 	{is(errUnserved), http.StatusServiceUnavailable, messageUnready},
 	{is(errOverloaded), http.StatusServiceUnavailable, messageUnready},

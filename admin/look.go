@@ -39,6 +39,8 @@ func (a *API) look(c *call, lookups func(*cache.Snapshot) cache.Lookup) error {
 		return nil
 	case cache.Overloaded:
 		return errOverloaded
+	case cache.Broken:
+		return errBroken
 	}
 	return unready(policy.ReasonStoreUnavailable)
 }

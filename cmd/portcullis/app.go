@@ -71,6 +71,9 @@ func openApp(ctx context.Context, p *process, cfg *config.Config, log *slog.Logg
 	if pool, ok := a.store.(interface{ Collector() prometheus.Collector }); ok {
 		a.registry.MustRegister(pool.Collector())
 	}
+	if err := a.settleEncryption(ctx); err != nil {
+		return nil, err
+	}
 	if is.admin {
 		if err := registerEnvKey(ctx, a.store, cfg, log); err != nil {
 			return nil, err

@@ -36,6 +36,7 @@ func (a *app) newCache() (_ *cache.Cache, err error) {
 	settings := cache.Config{
 		Store: a.store, Feed: a.store, Verifier: a.verifiers,
 		MaxStaleness: cfg.MaxStaleness, Memory: cfg.CacheMemory,
+		Masters:    masterIDs(cfg.Masters),
 		Registerer: a.registry, Logger: a.log,
 	}
 	if st, ok := a.store.(interface{ MaxReads() int }); ok {

@@ -10,6 +10,7 @@ import (
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"portcullis/internal/rotation"
 	"portcullis/internal/store"
 )
 
@@ -69,9 +70,11 @@ func judge(err error) (exitCode, string) {
 		errors.Is(err, store.ErrRevoked), errors.Is(err, store.ErrCycle),
 		errors.Is(err, store.ErrKeyCap), errors.Is(err, store.ErrNotKeyBacked):
 		return exitNo, err.Error()
-	case errors.Is(err, store.ErrSchema):
+	case errors.Is(err, rotation.ErrSidecar):
+		return exitNo, err.Error()
+	case errors.Is(err, store.ErrSchema), errors.Is(err, store.ErrEncryption):
 		return exitUsage, err.Error()
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
+	case errors.Is(err, store.ErrUnreadable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
 		errors.As(err, &dial), errors.As(err, &refused), errors.As(err, &network), sqliteAway(err):
 		return exitUnavailable, err.Error()
 	}

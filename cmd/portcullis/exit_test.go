@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"portcullis/internal/rotation"
 	"portcullis/internal/store"
 )
 
@@ -27,6 +28,9 @@ func TestExitCodes(t *testing.T) {
 		{"cobra's own errors", errors.New("unknown flag: --x"), exitUsage},
 		{"a file that is not there", fmt.Errorf("x: %w", absent), exitUsage},
 		{"an old schema", fmt.Errorf("x: %w", store.ErrSchema), exitUsage},
+		{"the wrong master key", fmt.Errorf("x: %w", store.ErrEncryption), exitUsage},
+		{"a sidecar without the new master key", fmt.Errorf("x: %w", rotation.ErrSidecar), exitNo},
+		{"a value that does not open", fmt.Errorf("x: %w", store.ErrUnreadable), exitUnavailable},
 		{"nobody listens", fmt.Errorf("x: %w", refused), exitUnavailable},
 		{"Postgres refuses", fmt.Errorf("x: %w", &pgconn.PgError{Code: "53300"}), exitUnavailable},
 		{"too slow", fmt.Errorf("x: %w", context.DeadlineExceeded), exitUnavailable},

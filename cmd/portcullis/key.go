@@ -20,7 +20,7 @@ func newKeyCommand(p *process) *cobra.Command {
 client:NAME of its tenant, and on the admin API it may do what its scopes say.
 Several secrets may be live under one name, so that a new one can be handed out
 before the old one is revoked.`,
-		newKeyNewCommand(p), newKeyListCommand(p), newKeyRevokeCommand(p))
+		newKeyNewCommand(p), newKeyListCommand(p), newKeyRevokeCommand(p), newKeyEncryptionCommand(p))
 }
 
 const keyNewLong = `Makes a client key and prints its secret, alone, on standard output. It is shown

@@ -16,7 +16,7 @@ func openStore(ctx context.Context, cfg *config.Config, logger *slog.Logger) (st
 	if onPostgres(cfg) {
 		return openPostgres(ctx, cfg, logger, false)
 	}
-	s, err := sqlite.Open(ctx, sqlite.Config{Path: cfg.SQLitePath, Logger: logger})
+	s, err := sqlite.Open(ctx, sqlite.Config{Path: cfg.SQLitePath, Logger: logger, Masters: cfg.Masters})
 	if err != nil {
 		return nil, usageUnlessAway(err)
 	}
@@ -32,7 +32,7 @@ func openReader(ctx context.Context, cfg *config.Config, logger *slog.Logger) (s
 }
 
 func openPostgres(ctx context.Context, cfg *config.Config, logger *slog.Logger, readOnly bool) (store.Store, error) {
-	s, err := postgres.Open(ctx, postgres.Config{URL: cfg.DatabaseURL.Reveal(), Logger: logger, ReadOnly: readOnly})
+	s, err := postgres.Open(ctx, postgres.Config{URL: cfg.DatabaseURL.Reveal(), Logger: logger, ReadOnly: readOnly, Masters: cfg.Masters})
 	if err != nil {
 		return nil, usageUnlessAway(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"portcullis/internal/config"
 	"portcullis/internal/store"
 )
 
@@ -21,12 +22,21 @@ type desk struct {
 
 // withStore opens the store that the settings name, gives it to work, and closes
 // it.
-func withStore(p *process, cmd *cobra.Command, work func(ctx context.Context, d desk) error) (err error) {
+func withStore(p *process, cmd *cobra.Command, work func(ctx context.Context, d desk) error) error {
 	cfg, err := p.settings(cmd)
 	if err != nil {
 		return err
 	}
-	ctx := cmd.Context()
+	return withOpenStore(p, cmd.Context(), cfg, func(ctx context.Context, d desk) error {
+		if err := warnInClear(ctx, p, cfg, d); err != nil {
+			return err
+		}
+		return work(ctx, d)
+	})
+}
+
+// withOpenStore is withStore for a command that has its settings already.
+func withOpenStore(p *process, ctx context.Context, cfg *config.Config, work func(ctx context.Context, d desk) error) (err error) {
 	s, err := openStore(ctx, cfg, p.quietLogger(cfg))
 	if err != nil {
 		return err
