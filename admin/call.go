@@ -84,7 +84,11 @@ func (a *API) answer(c *call) (status int, body []byte) {
 	}
 	f := failureOf(err)
 	a.report(c, f)
-	return f.status, encodeError(f.status, f.message, c.now)
+	message := f.message
+	if errors.Is(f.cause, store.ErrUnreadable) {
+		message += " The log says which, under request id " + c.id + "."
+	}
+	return f.status, encodeError(f.status, message, c.now)
 }
 
 // report sets the headers of a failure, counts it and logs its cause.
@@ -105,7 +109,7 @@ func (a *API) report(c *call, f *failure) {
 		if errors.Is(f.cause, context.Canceled) {
 			level = slog.LevelInfo // the caller went away
 		}
-		a.cfg.Logger.Log(c.Context(), level, "admin request failed", "request_id", c.id, "status", f.status, "cause", f.cause)
+		a.cfg.Logger.Log(c.Context(), level, "admin request failed", "request_id", c.id, "method", knownMethod(c.Method), "route", c.pattern, "status", f.status, "cause", f.cause)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"portcullis/internal/identity"
 	"portcullis/internal/store"
+	"portcullis/policy"
 )
 
 // trippedStore counts the calls to a store and lets a test trip some of them up.
@@ -78,11 +79,11 @@ func (s *trippedStore) Key(ctx context.Context, d store.Digest) (store.KeyRow, e
 	return s.Store.Key(ctx, d)
 }
 
-func (s *trippedStore) Grant(ctx context.Context, t store.TenantID, i store.Index) (store.GrantRow, error) {
+func (s *trippedStore) Grant(ctx context.Context, t store.TenantID, kind policy.Kind, id string) (store.GrantRow, error) {
 	if err := s.enter(ctx, "Grant"); err != nil {
 		return store.GrantRow{}, err
 	}
-	return s.Store.Grant(ctx, t, i)
+	return s.Store.Grant(ctx, t, kind, id)
 }
 
 func (s *trippedStore) PutRole(ctx context.Context, by store.Actor, t store.TenantID, role string, description *string) (store.Result, error) {
@@ -320,6 +321,10 @@ func TestFaultsOfTheStore(t *testing.T) {
 		{fmt.Errorf("put role: %w", store.ErrRevoked), 409, "It was revoked."},
 		{fmt.Errorf("put role: %w", store.ErrSchema), 503, "The service cannot answer right now. Try again shortly."},
 		{fmt.Errorf("put role: %w", context.DeadlineExceeded), 503, "The service cannot answer right now. Try again shortly."},
+		{fmt.Errorf("put role: %w", store.ErrEncryption), 503, "The service cannot answer right now. Try again shortly."},
+		{fmt.Errorf("put role: %w", store.ErrKeyGone), 503, "The service cannot answer right now. Try again shortly."},
+		{fmt.Errorf("put role: roles.description of row 7 does not open: %w", store.ErrUnreadable), 500,
+			"A stored value does not open: it was changed, or its key is missing. The log says which, under request id faulty."},
 		{fmt.Errorf("dial: %w", &net.OpError{Op: "dial", Err: errors.New("refused")}), 503, "The service cannot answer right now. Try again shortly."},
 	} {
 		s.trip("PutRole", fails(c.err))
@@ -337,6 +342,24 @@ func TestFaultsOfTheStore(t *testing.T) {
 	}
 	if !strings.Contains(h.log.String(), "row 17 of alice") {
 		t.Error("the operator does not see the cause")
+	}
+	if !strings.Contains(h.log.String(), "roles.description of row 7") || !strings.Contains(h.log.String(), "route=/api/role/{role}") {
+		t.Error("the operator does not see what does not open")
+	}
+}
+
+// A check that needs a value which does not open is a 500: no proxy in between may
+// take it for a store that is away.
+func TestACheckThatNeedsAnUnreadableValueIsA500(t *testing.T) {
+	h, s := trippedHouse(t, options{})
+	s.trip("Grant", fails(fmt.Errorf("load a grant: memberships.principal_id of row 7 does not open: %w", store.ErrUnreadable)))
+	for _, target := range []string{"/api/has_permission/alice/edit", "/api/membership/alice/editor"} {
+		if got := h.ask("manager", "GET", target); got.status != 500 || strings.Contains(got.body, "has_permission\":") {
+			t.Errorf("GET %s: %d %s", target, got.status, got.body)
+		}
+	}
+	if !strings.Contains(h.log.String(), "memberships.principal_id of row 7") {
+		t.Error("the log does not name the row")
 	}
 }
 

@@ -57,15 +57,19 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 }
 
 func (m *metrics) request(pattern, method string, code int) {
-	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
-	default:
-		method = "other"
-	}
 	if pattern == "" {
 		pattern = "none"
 	}
-	m.requests.WithLabelValues(pattern, method, strconv.Itoa(code)).Inc()
+	m.requests.WithLabelValues(pattern, knownMethod(method), strconv.Itoa(code)).Inc()
+}
+
+// knownMethod is the method, or "other": a caller may write anything there.
+func knownMethod(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return method
+	}
+	return "other"
 }
 
 func (m *metrics) authFailure(reason policy.Reason) {
