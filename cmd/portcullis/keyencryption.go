@@ -30,7 +30,7 @@ func newKeyEncryptionCommand(p *process) *cobra.Command {
 			}
 			if asJSON {
 				return printJSON(p.stdout, struct {
-					Key string            `json:"key"`
+					Key string           `json:"key"`
 					ID  sealing.MasterID `json:"id"`
 				}{key, masters.First()})
 			}

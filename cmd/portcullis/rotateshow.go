@@ -289,7 +289,7 @@ func (s *rotationShow) done(out rotation.Outcome, n next) error {
 		fmt.Fprintf(w, "new keys, and everything sealed under them: %s\n", written)
 	}
 	if out.Left > 0 {
-		fmt.Fprintf(w, "%s could not be read and stayed as they are\n", count(int(out.Left), "row"))
+		fmt.Fprintf(w, "rows that do not open, left as they are: %d\n", out.Left)
 	}
 	for _, sentence := range n.advice {
 		if _, err := fmt.Fprintln(w, sentence); err != nil {

@@ -83,6 +83,7 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 		"ready":   scriptReady,
 		"get":     scriptGet,
 		"becomes": scriptBecomes,
+		"sql":     scriptSQL,
 	}
 }
 
@@ -164,6 +165,20 @@ func scriptBecomes(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("never: exit code %d", want)
+}
+
+// sql FILE STATEMENT: changes a SQLite file behind the program's back, or prints
+// what the statement selects.
+func scriptSQL(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: sql FILE STATEMENT")
+	}
+	out, err := testkit.SQLite(context.Background(), ts.MkAbs(args[0]), args[1])
+	ts.Check(err)
+	for _, line := range out {
+		_, err := io.WriteString(ts.Stdout(), line+"\n")
+		ts.Check(err)
+	}
 }
 
 // getUnix asks an HTTP server on a unix socket.

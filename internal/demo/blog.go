@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"portcullis/envoy"
+	"portcullis/internal/sealing"
 	"portcullis/internal/testkit"
 )
 
@@ -22,6 +23,7 @@ var policyText []byte
 const (
 	tokenSecret = "the demo's token secret, longer than 32 bytes"
 	blogHost    = "blog.example.com"
+	storeFile   = "auth.sqlite3"
 )
 
 // blog is everything that runs.
@@ -29,6 +31,7 @@ type blog struct {
 	dir      string
 	binary   string
 	env      []string
+	master   string // of the encryption; it ends with the demo, as the database does
 	gate     *testkit.Gate
 	upstream *testkit.Upstream
 	envoy    *testkit.Envoy // nil: none can be had
@@ -39,7 +42,7 @@ type blog struct {
 
 // raise builds and starts everything. The blog is never nil; fall ends what runs.
 func raise(ctx context.Context, stderr io.Writer) (*blog, error) {
-	b := &blog{}
+	b := &blog{master: sealing.NewMaster()}
 	var err error
 	// A short path: it holds a unix socket.
 	if b.dir, err = os.MkdirTemp("", "pc-"); err != nil {
@@ -59,7 +62,9 @@ func raise(ctx context.Context, stderr io.Writer) (*blog, error) {
 		return b, err
 	}
 	b.env = []string{
-		"AUTH_SQLITE_PATH=" + filepath.Join(b.dir, "auth.sqlite3"),
+		"AUTH_SQLITE_PATH=" + filepath.Join(b.dir, storeFile),
+		"AUTH_ENABLE_ENCRYPTION=true",
+		"AUTH_ENCRYPTION_KEY=" + b.master,
 		"AUTH_POLICY_FILE=" + rules,
 		"AUTH_JWT_SECRET_KEY=" + tokenSecret,
 		"AUTH_EXTAUTHZ_LISTEN=unix://" + filepath.Join(b.dir, "gate.sock"),
@@ -182,8 +187,8 @@ It stays up until you press Ctrl-C. Try:
 
 and change who may do what while it runs:
 
-  export AUTH_SQLITE_PATH=%[5]s/auth.sqlite3
+  export AUTH_SQLITE_PATH=%[5]s/%[6]s AUTH_ENCRYPTION_KEY=%[7]s
   %[5]s/portcullis role list
   %[5]s/portcullis member add carol editor
-`, b.address(), b.bob, b.ci, b.gate.Metrics(), b.dir)
+`, b.address(), b.bob, b.ci, b.gate.Metrics(), b.dir, storeFile, b.master)
 }

@@ -30,6 +30,10 @@ func run(ctx context.Context, keep bool, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "demo:", err)
 		return 1
 	}
+	if err := b.atRest(ctx, stdout); err != nil {
+		fmt.Fprintln(stderr, "demo:", err)
+		return 1
+	}
 	wrong, err := b.play(ctx, stdout)
 	if err != nil {
 		fmt.Fprintln(stderr, "demo:", err)
