@@ -61,6 +61,7 @@ type worldConfig struct {
 	failureModeAllow bool
 	listenTLS        *envoy.ServerTLS             // of Envoy's ingress; nil: plain HTTP
 	edit             func(*bootstrapv3.Bootstrap) // of Envoy's configuration; nil: as it is generated
+	env              []string                     // settings of the gate, besides those of every world
 }
 
 // world is a client's view of the whole.
@@ -116,6 +117,7 @@ func newWorld(t *testing.T, cfg worldConfig) *world {
 		// command does not sleep for a second before it exits.
 		"GORACE=halt_on_error=1 atexit_sleep_ms=0",
 	}}
+	w.config.Env = append(w.config.Env, cfg.env...)
 	if cfg.postgres {
 		w.config.Env = append(w.config.Env, "AUTH_DATABASE_URL="+testkit.Postgres(t))
 		w.cli(t, "migrate")
@@ -260,6 +262,14 @@ type claims struct {
 // signed makes a token that lives for half an hour after it was issued.
 func signed(t *testing.T, c claims) string {
 	t.Helper()
+	text, err := signToken(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func signToken(c claims) (string, error) {
 	if c.Tenant == "" {
 		c.Tenant = "default"
 	}
@@ -279,11 +289,7 @@ func signed(t *testing.T, c claims) string {
 		"iat": issued.Unix(), "nbf": issued.Unix(), "exp": issued.Add(30 * time.Minute).Unix(),
 	})
 	token.Header["typ"] = "at+jwt"
-	text, err := token.SignedString(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
+	return token.SignedString(key)
 }
 
 // counters are Envoy's ext_authz counters of one listener.
