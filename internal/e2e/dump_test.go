@@ -136,7 +136,7 @@ func (w *world) secrets(t *testing.T, word string) texts {
 	w.cli(t, "role", "add", gone, "--description", description+" too")
 	w.cli(t, "permission", "add", gone, permission(3))
 	w.cli(t, "member", "add", user(3), gone)
-	w.cli(t, "role", "delete", gone, "--wait")
+	w.cli(t, "role", "remove", gone, "--wait")
 	if list := w.cli(t, "audit", "list", "--json"); !strings.Contains(list, user(3)) || !strings.Contains(list, permission(3)) {
 		t.Errorf("the audit does not name what was deleted: %.500s", list)
 	}
