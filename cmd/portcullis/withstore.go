@@ -26,6 +26,9 @@ func withStore(p *process, cmd *cobra.Command, work func(ctx context.Context, d 
 	if err != nil {
 		return err
 	}
+	if err := p.printTransport(cfg); err != nil {
+		return err
+	}
 	ctx := cmd.Context()
 	s, err := openStore(ctx, cfg, p.quietLogger(cfg))
 	if err != nil {
