@@ -29,6 +29,8 @@ func TestMain(m *testing.M) {
 		helperWrite(os.Args[1])
 	case "read-only":
 		helperReadOnly(os.Args[1])
+	case "backup":
+		helperBackup(os.Args[1])
 	}
 }
 
