@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -26,6 +27,7 @@ func TestExitCodes(t *testing.T) {
 		{"a cycle", fmt.Errorf("x: %w", store.ErrCycle), exitNo},
 		{"cobra's own errors", errors.New("unknown flag: --x"), exitUsage},
 		{"a file that is not there", fmt.Errorf("x: %w", absent), exitUsage},
+		{"a full disk", fmt.Errorf("x: %w", &os.PathError{Op: "open", Path: "/x", Err: syscall.ENOSPC}), exitUnavailable},
 		{"an old schema", fmt.Errorf("x: %w", store.ErrSchema), exitUsage},
 		{"nobody listens", fmt.Errorf("x: %w", refused), exitUnavailable},
 		{"Postgres refuses", fmt.Errorf("x: %w", &pgconn.PgError{Code: "53300"}), exitUnavailable},

@@ -219,4 +219,3 @@ func TestInsecureDatabaseIsAllowedAndWarnedOf(t *testing.T) {
 	}
 	tellsNothing(t, "require", stderr)
 }
-

@@ -59,7 +59,7 @@ func newBackupFile(source, to string, overwrite bool) (*backupFile, error) {
 	b.partial = b.path + partialInfix + hex.EncodeToString(random[:])
 	b.file, err = os.OpenFile(b.partial, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("create the copy: %w", err)
+		return nil, explainCreate(b.path, err)
 	}
 	err = errors.Join(b.file.Chmod(0o600), // a umask may have taken more away
 		syscall.Flock(int(b.file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB))
