@@ -341,6 +341,35 @@ func TestBackupThatIsGivenUp(t *testing.T) {
 	}
 }
 
+// TestARestoredBackupIsANewHistory: whoever was ahead of the backup is told that
+// its revision is unknown, also once the number has come again; whoever was not, is
+// told what came after.
+func TestARestoredBackupIsANewHistory(t *testing.T) {
+	dir := t.TempDir()
+	path, to := filepath.Join(dir, "store.db"), filepath.Join(dir, "copy.db")
+	lost := openTest(t, path)
+	putRole(t, lost, "before")
+	made, err := Backup(t.Context(), BackupConfig{Path: path, To: to})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ahead, err := lost.PutRole(t.Context(), store.Actor{Name: "cli"}, 1, "after", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	restored := openTest(t, to)
+	for range 2 {
+		if _, err := restored.Delta(t.Context(), ahead.Revision, nil); !errors.Is(err, store.ErrRevisionUnknown) {
+			t.Errorf("to a sidecar that was ahead: %v, want ErrRevisionUnknown", err)
+		}
+		d, err := restored.Delta(t.Context(), made.Revision, nil)
+		if err != nil || d.Head.Number < made.Revision.Number {
+			t.Errorf("to a sidecar that was not ahead: %+v, %v", d, err)
+		}
+		putRole(t, restored, "another") // its number is that of the lost write
+	}
+}
+
 // helperBackup makes a copy, and stops in the middle of it until it is killed.
 func helperBackup(path string) {
 	_, err := Backup(context.Background(), BackupConfig{Path: path, To: path + ".copy", Overwrite: true, step: 1, Progress: func(_ string, done, _ int) {
