@@ -193,6 +193,23 @@ func TestBackupTakesNoNameOfAnother(t *testing.T) {
 	checkWhole(t, in("there"), nil)
 }
 
+func TestBackupDoesNotReplaceWhatCameMeanwhile(t *testing.T) {
+	dir := t.TempDir()
+	path, to := filepath.Join(dir, "store.db"), filepath.Join(dir, "copy.db")
+	putRole(t, openTest(t, path), "editor")
+	_, err := Backup(t.Context(), BackupConfig{Path: path, To: to, Progress: func(string, int, int) {
+		if err := os.WriteFile(to, []byte("mine"), 0o600); err != nil {
+			t.Error(err)
+		}
+	}})
+	if !errors.Is(err, ErrBackupExists) {
+		t.Errorf("error %v, want ErrBackupExists", err)
+	}
+	if text, err := os.ReadFile(to); err != nil || string(text) != "mine" {
+		t.Errorf("the file holds %d bytes, error %v", len(text), err)
+	}
+}
+
 func TestBackupIsPrivateUnderAnyUmask(t *testing.T) {
 	for _, umask := range []int{0, 0o022, 0o077, 0o777} {
 		dir := t.TempDir()
