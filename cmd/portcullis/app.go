@@ -100,6 +100,9 @@ func openApp(ctx context.Context, p *process, cfg *config.Config, log *slog.Logg
 }
 
 func (a *app) openStore(ctx context.Context) (store.Store, error) {
+	if err := logTransport(a.cfg, a.log); err != nil {
+		return nil, err
+	}
 	if !a.is.admin {
 		return openReader(ctx, a.cfg, a.log)
 	}

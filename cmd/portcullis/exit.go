@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"modernc.org/sqlite"
@@ -75,7 +76,7 @@ func judge(err error) (exitCode, string) {
 	case errors.Is(err, store.ErrSchema), errors.Is(err, store.ErrEncryption):
 		return exitUsage, err.Error()
 	case errors.Is(err, store.ErrUnreadable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
-		errors.As(err, &dial), errors.As(err, &refused), errors.As(err, &network), sqliteAway(err):
+		errors.As(err, &dial), errors.As(err, &refused), errors.As(err, &network), errors.Is(err, syscall.ENOSPC), sqliteAway(err):
 		return exitUnavailable, err.Error()
 	}
 	return exitUsage, err.Error()

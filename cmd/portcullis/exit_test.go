@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -27,6 +28,7 @@ func TestExitCodes(t *testing.T) {
 		{"a cycle", fmt.Errorf("x: %w", store.ErrCycle), exitNo},
 		{"cobra's own errors", errors.New("unknown flag: --x"), exitUsage},
 		{"a file that is not there", fmt.Errorf("x: %w", absent), exitUsage},
+		{"a full disk", fmt.Errorf("x: %w", &os.PathError{Op: "open", Path: "/x", Err: syscall.ENOSPC}), exitUnavailable},
 		{"an old schema", fmt.Errorf("x: %w", store.ErrSchema), exitUsage},
 		{"the wrong master key", fmt.Errorf("x: %w", store.ErrEncryption), exitUsage},
 		{"a sidecar without the new master key", fmt.Errorf("x: %w", rotation.ErrSidecar), exitNo},

@@ -30,7 +30,10 @@ A SQLite file is migrated by whatever opens it, so there is nothing to do there.
 				fmt.Fprintf(p.stdout, "nothing to do: %s is SQLite, which is migrated when it is opened\n", cfg.SQLitePath)
 				return nil
 			}
-			applied, err := postgres.Migrate(cmd.Context(), cfg.DatabaseURL.Reveal())
+			if err := p.printTransport(cfg); err != nil {
+				return err
+			}
+			applied, err := postgres.Migrate(cmd.Context(), cfg.DatabaseURL.Reveal(), allowance(cfg))
 			for _, m := range applied {
 				fmt.Fprintf(p.stdout, "applied %s in %v\n", m.Name, m.Took.Round(time.Millisecond))
 			}
@@ -43,6 +46,6 @@ A SQLite file is migrated by whatever opens it, so there is nothing to do there.
 			return nil
 		},
 	}
-	p.addSettings(c, []string{"AUTH_DATABASE_URL", "AUTH_POSTGRESQL_URL"})
+	p.addSettings(c, []string{"AUTH_DATABASE_URL", "AUTH_POSTGRESQL_URL", "AUTH_DATABASE_INSECURE"})
 	return c
 }

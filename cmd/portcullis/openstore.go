@@ -32,7 +32,7 @@ func openReader(ctx context.Context, cfg *config.Config, logger *slog.Logger) (s
 }
 
 func openPostgres(ctx context.Context, cfg *config.Config, logger *slog.Logger, readOnly bool) (store.Store, error) {
-	s, err := postgres.Open(ctx, postgres.Config{URL: cfg.DatabaseURL.Reveal(), Logger: logger, ReadOnly: readOnly, Masters: cfg.Masters})
+	s, err := postgres.Open(ctx, postgres.Config{URL: cfg.DatabaseURL.Reveal(), Allow: allowance(cfg), Logger: logger, ReadOnly: readOnly, Masters: cfg.Masters})
 	if err != nil {
 		return nil, usageUnlessAway(err)
 	}

@@ -54,8 +54,12 @@ func newPlace(t *testing.T, env ...string) *place {
 
 // set sets a variable, in the place of the one that is there.
 func (p *place) set(name, value string) {
-	p.env = slices.DeleteFunc(p.env, func(entry string) bool { return strings.HasPrefix(entry, name+"=") })
+	p.unset(name)
 	p.env = append(p.env, name+"="+value)
+}
+
+func (p *place) unset(name string) {
+	p.env = slices.DeleteFunc(p.env, func(entry string) bool { return strings.HasPrefix(entry, name+"=") })
 }
 
 func (p *place) write(name, text string) string {

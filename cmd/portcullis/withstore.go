@@ -37,6 +37,9 @@ func withStore(p *process, cmd *cobra.Command, work func(ctx context.Context, d 
 
 // withOpenStore is withStore for a command that has its settings already.
 func withOpenStore(p *process, ctx context.Context, cfg *config.Config, work func(ctx context.Context, d desk) error) (err error) {
+	if err := p.printTransport(cfg); err != nil {
+		return err
+	}
 	s, err := openStore(ctx, cfg, p.quietLogger(cfg))
 	if err != nil {
 		return err

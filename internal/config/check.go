@@ -55,6 +55,12 @@ func (l *loader) checkStore(c *Config) {
 	if one != "" && other != "" && one != other {
 		l.problem("AUTH_DATABASE_URL", "and AUTH_POSTGRESQL_URL name different stores: set one of them, or both to the same")
 	}
+	switch {
+	case one != "":
+		c.DatabaseSetting = "AUTH_DATABASE_URL"
+	case other != "":
+		c.DatabaseSetting = "AUTH_POSTGRESQL_URL"
+	}
 	path, err := l.home(c.SQLitePath)
 	if err != nil && !c.DatabaseURL.IsSet() {
 		l.problem("AUTH_SQLITE_PATH", "%v: set HOME, or name the file in full", err)

@@ -40,6 +40,10 @@ type Config struct {
 	// DatabaseURL is a Postgres URL; not set means SQLite at SQLitePath. It comes from
 	// AUTH_DATABASE_URL or AUTH_POSTGRESQL_URL.
 	DatabaseURL Secret
+	// DatabaseSetting is the setting that DatabaseURL came from, "" for none.
+	DatabaseSetting string
+	// DatabaseInsecure allows connections to another machine without TLS.
+	DatabaseInsecure bool
 	// SQLitePath is the file of the embedded store, ~ already expanded.
 	SQLitePath string
 

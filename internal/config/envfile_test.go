@@ -125,12 +125,6 @@ func TestSecretFiles(t *testing.T) {
 }
 
 func TestWarningsAboutWhereSecretsAre(t *testing.T) {
-	_, warnings, err := load(t, "", nil, "--jwt-secret-key", aSecret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantWarning(t, warnings, "AUTH_JWT_SECRET_KEY: a secret on the command line shows in the process list: use --jwt-secret-key-file")
-
 	dir := write(t, ".env", "AUTH_JWT_SECRET_KEY="+aSecret+"\n")
 	if _, warnings, _ := load(t, dir, nil); len(warnings) > 0 {
 		t.Errorf("mode 0600: %v", warnings)
@@ -138,6 +132,6 @@ func TestWarningsAboutWhereSecretsAre(t *testing.T) {
 	if err := os.Chmod(filepath.Join(dir, ".env"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	_, warnings, _ = load(t, dir, nil)
+	_, warnings, _ := load(t, dir, nil)
 	wantWarning(t, warnings, "settings file "+filepath.Join(dir, ".env")+" holds secrets, and its mode 0644")
 }

@@ -195,8 +195,9 @@ func (l *loader) secret(s Setting, at found) (found, bool) {
 	file := l.look(twin)
 	switch {
 	case file.source == "" || file.value == "":
-		if strings.HasPrefix(at.source, "flag ") && at.value != "" {
-			l.warn(s.Name, "a secret on the command line shows in the process list: use --%s, the environment or .env", flagName(twin))
+		if strings.HasPrefix(at.source, "flag ") && at.value != "" && (s.onCommandLine == nil || !s.onCommandLine(at.value)) {
+			l.problem(s.Name, "holds a secret, and stands on the command line, which the process list shows: use --%s, the environment or .env, and replace the secret", flagName(twin))
+			return found{}, false
 		}
 		return at, true
 	case at.value != "":

@@ -25,6 +25,9 @@ type Setting struct {
 	// Secret settings are never shown, and have a twin named Name + "_FILE" that
 	// names a file with the value.
 	Secret bool
+	// onCommandLine reports whether a secret's value holds nothing secret, so that it
+	// may be given as a flag, which the process list shows. Nil is never.
+	onCommandLine func(value string) bool
 	// Bool settings may stand as a flag without a value.
 	Bool bool
 
@@ -96,11 +99,16 @@ func Table() []Setting {
 			parse: func(c *Config, v string) (err error) { c.MetricsListen, err = parseListen(v); return err }},
 
 		{Name: "AUTH_DATABASE_URL", Want: wantPostgres, Secret: true,
-			Usage: "the Postgres store; it wins over SQLite",
-			parse: parseDatabaseURL},
+			Usage:         "the Postgres store; it wins over SQLite",
+			onCommandLine: withoutPassword,
+			parse:         parseDatabaseURL},
 		{Name: "AUTH_POSTGRESQL_URL", Want: wantPostgres, Secret: true,
-			Usage: "another name of AUTH_DATABASE_URL; where both are set they must be equal",
-			parse: parseDatabaseURL},
+			Usage:         "another name of AUTH_DATABASE_URL; where both are set they must be equal",
+			onCommandLine: withoutPassword,
+			parse:         parseDatabaseURL},
+		{Name: "AUTH_DATABASE_INSECURE", Default: "false", Want: wantBool, Bool: true,
+			Usage: "let connections go to a Postgres on another machine without TLS (sslmode=disable, allow or prefer); they can be read and changed on the way",
+			parse: func(c *Config, v string) error { return parseBool(&c.DatabaseInsecure, v) }},
 		{Name: "AUTH_SQLITE_PATH", Default: "~/.auth.sqlite3", Want: "a path to a file; ~/ is the home directory",
 			Usage: "the embedded store, used where no Postgres is named",
 			parse: func(c *Config, v string) error { return parseFile(&c.SQLitePath, v) }},

@@ -51,16 +51,19 @@ type Applied struct {
 //
 // The lock is a session's: the URL must not lead through a pooler in transaction
 // mode. A database that a newer program has migrated is store.ErrSchema.
-func Migrate(ctx context.Context, url string) ([]Applied, error) {
-	applied, err := migrateTo(ctx, url, migrations)
+//
+// A URL by which the connection may cross the network without TLS is a
+// *PlaintextError, unless AllowPlaintext is among the allowances.
+func Migrate(ctx context.Context, url string, allowed ...Allowance) ([]Applied, error) {
+	applied, err := migrateTo(ctx, url, migrations, allowed...)
 	if err != nil {
-		return applied, fmt.Errorf("migrate: %w", err)
+		return applied, fmt.Errorf("migrate: %w", explainTLS(err))
 	}
 	return applied, nil
 }
 
-func migrateTo(ctx context.Context, url string, from fs.FS) (_ []Applied, err error) {
-	cfg, err := parseURL(url)
+func migrateTo(ctx context.Context, url string, from fs.FS, allowed ...Allowance) (_ []Applied, err error) {
+	cfg, err := parseURL(url, allowed...)
 	if err != nil {
 		return nil, err
 	}

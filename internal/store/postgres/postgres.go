@@ -23,6 +23,9 @@ type Config struct {
 	// or libpq's keyword form. Several hosts may be listed; the primary among them
 	// is used, whatever target_session_attrs says.
 	URL string
+	// Allow is AllowPlaintext where connections may go to other machines without
+	// TLS; else such a URL is a *PlaintextError.
+	Allow Allowance
 	// Logger hears of lost and regained LISTEN connections. Nil discards.
 	Logger *slog.Logger
 	// MaxConns bounds the pool; the LISTEN connection comes on top. Zero is the
@@ -67,7 +70,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 }
 
 func (c Config) pool() (*pgxpool.Config, error) {
-	pool, err := parseURL(c.URL)
+	pool, err := parseURL(c.URL, c.Allow)
 	switch {
 	case err != nil:
 		return nil, err
@@ -92,7 +95,7 @@ func open(ctx context.Context, cfg Config, poolConfig *pgxpool.Config) (*Store, 
 	}
 	if err := checkSchema(ctx, pool, cfg.ReadOnly); err != nil {
 		pool.Close()
-		return nil, err
+		return nil, explainTLS(err)
 	}
 	s := &Store{pool: pool, now: cfg.Now}
 	s.closing, s.cancel = context.WithCancel(context.Background())

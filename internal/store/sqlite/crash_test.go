@@ -29,6 +29,8 @@ func TestMain(m *testing.M) {
 		helperWrite(os.Args[1])
 	case "read-only":
 		helperReadOnly(os.Args[1])
+	case "backup":
+		helperBackup(os.Args[1])
 	}
 }
 
@@ -193,8 +195,8 @@ func TestNotWritable(t *testing.T) {
 		dir, file os.FileMode // file 0: there is none
 		want      string
 	}{
-		{"a directory that is not writable, without a file", 0o500, 0, "create the database file"},
-		{"a directory that is not writable", 0o500, 0o600, "cannot be"},
+		{"a directory that is not writable, without a file", 0o500, 0, "cannot be created: make the directory"},
+		{"a directory that is not writable", 0o500, 0o600, "cannot be written: make the file"},
 		{"a file that is not writable", 0o700, 0o400, "cannot be written"},
 		{"a file that is not readable", 0o700, 0o200, "cannot be opened"},
 	} {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"modernc.org/sqlite"
@@ -24,15 +25,18 @@ func code(err error) int {
 
 // explain puts what an operator can do before SQLite's own words.
 func explain(path string, err error) error {
+	if noRoomForShm(err) {
+		return noRoom(path, err)
+	}
 	switch code(err) {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 		return fmt.Errorf("%s is locked by another process: find it with `fuser %s`: %w", path, path, err)
 	case sqlite3.SQLITE_FULL:
-		return fmt.Errorf("no room to write %s: free space on its disk; nothing of this write was kept: %w", path, err)
+		return noRoom(path, err)
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
 		return fmt.Errorf("%s cannot be written: make the file, its -wal and -shm, and its directory writable for this user, on a file system mounted read-write: %w", path, err)
 	case sqlite3.SQLITE_CANTOPEN:
-		return fmt.Errorf("%s cannot be opened: the directory %s must exist and be writable for this user: %w", path, filepath.Dir(path), err)
+		return fmt.Errorf("%s cannot be opened: the directory %s must exist and be writable for this user, on a file system mounted read-write: %w", path, filepath.Dir(path), err)
 	case sqlite3.SQLITE_NOTADB:
 		return fmt.Errorf("%s is not a SQLite database: name another file: %w", path, err)
 	case sqlite3.SQLITE_CORRUPT:
@@ -41,6 +45,26 @@ func explain(path string, err error) error {
 		return fmt.Errorf("%s cannot be read or written: look at its disk: %w", path, err)
 	}
 	return err
+}
+
+func noRoom(path string, err error) error {
+	return fmt.Errorf("no room to write %s: free space on its disk; nothing of this write was kept: %w", path, err)
+}
+
+// noRoomForShm reports whether the -shm file could not grow, which a full disk
+// leads to: SQLite has a general I/O error for it.
+func noRoomForShm(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code() == sqlite3.SQLITE_IOERR_SHMSIZE
+}
+
+// explainCreate is explain for a file that the system would not make.
+func explainCreate(path string, err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("no room to create %s: free space on its disk: %w", path, err)
+	}
+	return fmt.Errorf("%s cannot be created: make the directory %s writable for this user, on a file system mounted read-write, or name another file: %w",
+		path, filepath.Dir(path), err)
 }
 
 // retryBusy is retryBusy on the store's own terms, counted.

@@ -33,7 +33,7 @@ func prepareFile(ctx context.Context, path string) error {
 	case err == nil:
 		return errors.Join(f.Chmod(0o600), f.Close()) // a umask may have taken more away
 	case !errors.Is(err, os.ErrExist):
-		return fmt.Errorf("create the database file: %w", err)
+		return explainCreate(path, err)
 	}
 	if err := checkFiles(path); err != nil {
 		var wide *wideModeError

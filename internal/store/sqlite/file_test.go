@@ -130,11 +130,17 @@ func TestFilesThatAreRefused(t *testing.T) {
 		if os.Geteuid() != 0 {
 			t.Skip("only root can give a file away")
 		}
-		path := made(t)
-		if err := os.Chown(path, 12345, -1); err != nil {
-			t.Fatal(err)
+		for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
+			path := made(t)
+			f, err := os.OpenFile(path+suffix, os.O_CREATE, 0o600)
+			if err == nil {
+				err = errors.Join(f.Close(), os.Chown(path+suffix, 12345, -1))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			refused(t, path, path+suffix+" belongs to user 12345", "chown 0 "+path+suffix)
 		}
-		refused(t, path, "belongs to user 12345", "chown 0 "+path)
 	})
 	t.Run("no database", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "store.db")
