@@ -43,6 +43,8 @@ type PG struct {
 	exited    <-chan error
 	process   *os.Process // nil while the server is ended
 	killed    bool        // it left its shared memory behind
+	port      int         // names the socket, and the TCP port after ListenTCP
+	settings  []string    // more of the server's settings, NAME=value
 	databases int
 	templates map[string]string
 }
@@ -84,7 +86,7 @@ func newPG() (*PG, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &PG{bin: bin, dir: dir, cred: cred, templates: make(map[string]string)}
+	p := &PG{bin: bin, dir: dir, cred: cred, port: postgresPort, templates: make(map[string]string)}
 	if err := p.prepareDir(); err != nil {
 		os.RemoveAll(dir)
 		return nil, err
@@ -199,9 +201,13 @@ func (p *PG) start(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(filepath.Join(p.bin, "postgres"), "-D", p.data(), "-k", p.dir, "-p", strconv.Itoa(postgresPort),
+	args := []string{"-D", p.data(), "-k", p.dir, "-p", strconv.Itoa(p.port),
 		"-c", "listen_addresses=", "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200",
-		"-c", "shared_buffers=32MB", "-c", "timezone=UTC", "-c", "wal_level=replica", "-c", "max_wal_senders=5")
+		"-c", "shared_buffers=32MB", "-c", "timezone=UTC", "-c", "wal_level=replica", "-c", "max_wal_senders=5"}
+	for _, setting := range p.settings {
+		args = append(args, "-c", setting)
+	}
+	cmd := exec.Command(filepath.Join(p.bin, "postgres"), args...)
 	cmd.Dir = p.dir
 	cmd.Env = serverEnv(p.dir)
 	cmd.Stdout, cmd.Stderr = log, log
@@ -290,7 +296,7 @@ func (p *PG) Close() error {
 
 // URL is a connection URL for a database on this server, as its superuser.
 func (p *PG) URL(database string) string {
-	return "postgres://postgres@/" + url.PathEscape(database) + "?host=" + url.QueryEscape(p.dir) + "&port=" + strconv.Itoa(postgresPort)
+	return "postgres://postgres@/" + url.PathEscape(database) + "?host=" + url.QueryEscape(p.dir) + "&port=" + strconv.Itoa(p.port)
 }
 
 // SocketDir is the folder of the server's socket: a host in a connection URL.
