@@ -55,7 +55,7 @@ func TestPostgresScripts(t *testing.T) {
 					env.Setenv("AUTH_DATABASE_URL", url)
 					return setUp(env)
 				},
-				Cmds:                scriptCommands(),
+				Cmds:                postgresCommands(url),
 				RequireExplicitExec: true,
 				RequireUniqueNames:  true,
 			})

@@ -56,9 +56,15 @@ func migrated(t *testing.T) string {
 		_, err := Migrate(context.Background(), url)
 		return err
 	})
+	newHistory(t, url)
+	return url
+}
+
+// newHistory sets a copied database apart from the others.
+func newHistory(t *testing.T, url string) {
+	t.Helper()
 	execSQL(t, url, `UPDATE portcullis.revision SET tag = uuid_send(gen_random_uuid())`,
 		`UPDATE portcullis.revision_log l SET tag = r.tag FROM portcullis.revision r`)
-	return url
 }
 
 // execSQL runs statements past the store.
