@@ -2,61 +2,73 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"time"
 
 	"portcullis/internal/config"
 	"portcullis/internal/rotation"
 	"portcullis/internal/store"
 )
 
-// mostSettlings bounds how often a process that starts looks again at a database
-// that others are turning encryption on in at the same moment.
-const mostSettlings = 5
-
 // settleEncryption brings AUTH_ENABLE_ENCRYPTION and the database together, or says
 // why they stay apart. The database's state is what counts: a sidecar, which cannot
 // change it, follows it, so that a fleet can be restarted one by one.
 func (a *app) settleEncryption(ctx context.Context) error {
-	for try := 1; ; try++ {
-		state, err := a.store.Encryption(ctx)
-		if err != nil {
-			return fmt.Errorf("read the state of the encryption: %w", err)
-		}
-		switch {
-		case state.Enabled == a.cfg.EnableEncryption:
-			a.logEncryption(state)
-			return nil
-		case !a.is.admin:
-			a.log.Warn("AUTH_ENABLE_ENCRYPTION is not what the database is: this sidecar follows the database",
-				"setting", a.cfg.EnableEncryption, "sealed", state.Enabled)
-			a.logEncryption(state)
-			return nil
-		case state.Enabled:
-			return usagef("AUTH_ENABLE_ENCRYPTION is false, and the database is sealed: set it to true, or write the database in clear with `portcullis rotate encryption --disable`")
-		}
-		if err := a.sealEmpty(ctx); err != nil && (!errors.Is(err, store.ErrEncryption) || try == mostSettlings) {
-			return err
-		}
+	state, err := a.store.Encryption(ctx)
+	if err == nil && a.is.admin && a.cfg.EnableEncryption {
+		state, err = a.sealEmpty(ctx, state)
 	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("turn encryption on, as AUTH_ENABLE_ENCRYPTION says (or run `portcullis rotate encryption --enable` first, on Postgres as the owner of the database): %w", err)
+	case state.Enabled == a.cfg.EnableEncryption:
+	case !a.is.admin:
+		a.log.Warn("AUTH_ENABLE_ENCRYPTION is not what the database is: this sidecar follows the database",
+			"setting", a.cfg.EnableEncryption, "sealed", state.Enabled)
+	case state.Enabled:
+		return usagef("AUTH_ENABLE_ENCRYPTION is false, and the database is sealed: set it to true, or write the database in clear with `portcullis rotate encryption --disable`")
+	}
+	a.logEncryption(state)
+	return nil
 }
 
-// sealEmpty turns encryption on where nothing has to be sealed.
-func (a *app) sealEmpty(ctx context.Context) error {
+// Replicas that start at the same moment all find the database empty. One of them
+// may then be ahead of the others' steps, so they look again.
+const (
+	sealTries = 10
+	sealPause = 200 * time.Millisecond
+)
+
+// sealEmpty turns encryption on where nothing has to be sealed, and returns the
+// state of the encryption afterwards.
+func (a *app) sealEmpty(ctx context.Context, state store.Encryption) (store.Encryption, error) {
 	work := rotation.Config{
 		Store: a.store, Masters: masterIDs(a.cfg.Masters), Kind: store.RotateEnable, By: store.Actor{Name: "system"}, Logger: a.log,
 	}
-	plan, err := rotation.Look(ctx, work)
-	switch {
-	case err != nil:
-		return err
-	case plan.Rows() > 0:
-		return usagef("AUTH_ENABLE_ENCRYPTION is true, and the database is in clear, with %s to seal: run `portcullis rotate encryption --enable`, which seals them while everything goes on", count(int(plan.Rows()), "row"))
+	for try := 1; !state.Enabled || state.Rotation == store.RotateEnable; try++ {
+		plan, err := rotation.Look(ctx, work)
+		switch {
+		case err != nil:
+			return state, err
+		case plan.Rows() > 0 && plan.State.Enabled:
+			return plan.State, nil // somebody is at it, or must go on with it
+		case plan.Rows() > 0:
+			return state, usagef("AUTH_ENABLE_ENCRYPTION is true, and the database is in clear, with %s to seal: run `portcullis rotate encryption --enable`, which seals them while everything goes on", count(int(plan.Rows()), "row"))
+		}
+		out, failed := rotation.Run(ctx, work)
+		if failed == nil {
+			return out.State, nil
+		}
+		if state, err = a.store.Encryption(ctx); err != nil || !state.Enabled || try == sealTries {
+			return state, failed
+		}
+		select {
+		case <-time.After(sealPause):
+		case <-ctx.Done():
+			return state, ctx.Err()
+		}
 	}
-	if _, err := rotation.Run(ctx, work); err != nil {
-		return fmt.Errorf("turn encryption on, as AUTH_ENABLE_ENCRYPTION says (on Postgres, run `portcullis rotate encryption --enable` as the owner of the database): %w", err)
-	}
-	return nil
+	return state, nil
 }
 
 // logEncryption says how the fields lie in the database.

@@ -107,9 +107,9 @@ func TestAStoppedRunIsResumed(t *testing.T) {
 			total, runs := int64(0), 0
 			for {
 				ctx, cancel := context.WithCancel(w.t.Context())
-				cfg, calls := d.config(kind), 0
-				cfg.Progress = func(rotation.Progress) {
-					if calls++; calls == 4 {
+				cfg := d.config(kind)
+				cfg.Progress = func(p rotation.Progress) {
+					if p.Rows >= 15 {
 						cancel()
 					}
 				}
