@@ -17,11 +17,11 @@ import (
 // world is the naive model: a store whose every committed state is kept whole,
 // and which can be told to answer late, from the past, or not at all.
 type world struct {
-	mu   sync.Mutex // guards everything below
-	log  []*state   // every state that was ever the newest one, in time order
-	tags uint64
-	ids  policy.RoleID
-	seal store.KeyID // the last one given out
+	mu    sync.Mutex // guards everything below
+	log   []*state   // every state that was ever the newest one, in time order
+	tags  uint64
+	ids   policy.RoleID
+	seals int // encryption keys made
 
 	holdLoads   int             // how many of the next loads stop between reading and answering
 	holdDeltas  int             // the same for reads of the feed
@@ -43,6 +43,8 @@ type state struct {
 	userKeys map[store.Digest]store.UserKey
 	strict   map[store.TenantID]bool
 	sealed   map[store.TenantID]sealedUnder
+	lastSeal store.KeyID         // the last encryption key: a restored backup gives its successor out again
+	material map[store.KeyID]int // what is in the encryption keys: it never comes twice
 	changes  []store.Change
 }
 
@@ -52,8 +54,8 @@ type sealedUnder struct {
 	rotating        bool // former counts
 }
 
-// indexUnder is a principal's index under an encryption key.
-func indexUnder(key store.KeyID, t store.TenantID, kind policy.Kind, id string) store.Index {
+// indexUnder is a principal's index under what is in an encryption key.
+func indexUnder(key int, t store.TenantID, kind policy.Kind, id string) store.Index {
 	if key != 0 {
 		id = fmt.Sprintf("%d\x00%s", key, id)
 	}
@@ -62,7 +64,7 @@ func indexUnder(key store.KeyID, t store.TenantID, kind policy.Kind, id string) 
 
 // index is a principal's index as change rows carry it: under the current key.
 func (s *state) index(t store.TenantID, kind policy.Kind, id string) store.Index {
-	return indexUnder(s.sealed[t].current, t, kind, id)
+	return indexUnder(s.material[s.sealed[t].current], t, kind, id)
 }
 
 type roleState struct {
@@ -90,6 +92,7 @@ func newWorld() *world {
 		userKeys: map[store.Digest]store.UserKey{},
 		strict:   map[store.TenantID]bool{},
 		sealed:   map[store.TenantID]sealedUnder{},
+		material: map[store.KeyID]int{},
 	}}
 	return w
 }
@@ -116,6 +119,8 @@ func (w *world) commit(change func(*state)) {
 		userKeys: maps.Clone(old.userKeys),
 		strict:   maps.Clone(old.strict),
 		sealed:   maps.Clone(old.sealed),
+		lastSeal: old.lastSeal,
+		material: maps.Clone(old.material),
 	}
 	change(next)
 	for i := range next.changes {
@@ -326,7 +331,7 @@ func (w *world) PrincipalIndex(_ context.Context, t store.TenantID, key store.Ke
 		w.mu.Unlock()
 		return store.Index{}, errBroken
 	}
-	live := w.head().sealed[t]
+	live, material := w.head().sealed[t], w.head().material[key]
 	known := key == 0 || key == live.current || live.rotating && key == live.former
 	if !known {
 		w.gone++
@@ -342,7 +347,7 @@ func (w *world) PrincipalIndex(_ context.Context, t store.TenantID, key store.Ke
 	if !known {
 		return store.Index{}, fmt.Errorf("key %d of tenant %d: %w", key, t, store.ErrKeyGone)
 	}
-	return indexUnder(key, t, kind, id), nil
+	return indexUnder(material, t, kind, id), nil
 }
 
 func (w *world) Grant(_ context.Context, t store.TenantID, kind policy.Kind, id string) (store.GrantRow, error) {
@@ -547,8 +552,10 @@ func (w *world) beginKey(t store.TenantID, clear bool) {
 		}
 		next := sealedUnder{former: old.current, rotating: true}
 		if !clear {
-			w.seal++
-			next.current = w.seal
+			w.seals++
+			s.lastSeal++
+			next.current = s.lastSeal
+			s.material[next.current] = w.seals
 		}
 		s.sealed[t] = next
 		s.changes = append(s.changes, store.Change{Kind: store.ChangeTenant, Tenant: t}, store.Change{Kind: store.ChangeTenantGrants, Tenant: t})
