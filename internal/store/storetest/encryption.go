@@ -285,8 +285,8 @@ func testMasters(t *testing.T, h Harness) {
 		both, alone := newMasters(t, young, old), newMasters(t, young)
 		on := k.secondWith(both)
 		before := on.encryption()
-		if before.OtherMasters != before.Keys || before.Keys != 3 || before.Master != string(newMasters(t, old).First()) {
-			t.Errorf("before: %+v, want all keys under the other master", before)
+		if want := (store.Encryption{Enabled: true, Master: string(newMasters(t, old).First()), Keys: 3}); before != want {
+			t.Errorf("before: %+v, want %+v: all keys under the old master, which wraps", before, want)
 		}
 		key, revision := on.keyOf(k.tenant), on.head()
 		n, r, err := on.Rewrap(k.ctx, k.by)
