@@ -20,6 +20,7 @@ func testRotation(t *testing.T, h Harness) {
 			t.Run("counts", testSealCounts(h, kind))
 			t.Run("tenants made meanwhile", testTenantsMeanwhile(h, kind))
 			t.Run("both live keys count", testBothKeys(h, kind))
+			t.Run("a process that slept", testSleepers(h, kind))
 		})
 	}
 	t.Run("deep, once more after it was finished", func(t *testing.T) {
