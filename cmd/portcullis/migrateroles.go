@@ -75,7 +75,7 @@ func (f *roleFlags) printSQL(p *process, cfg *config.Config) error {
 
 // ensure makes the roles and gives them their rights, as far as the user may.
 func (f *roleFlags) ensure(ctx context.Context, p *process, cfg *config.Config) error {
-	done, err := postgres.EnsureRoles(ctx, cfg.DatabaseURL.Reveal(), f.roles)
+	done, err := postgres.EnsureRoles(ctx, cfg.DatabaseURL.Reveal(), f.roles, allowance(cfg))
 	for _, role := range done.Made {
 		fmt.Fprintf(p.stdout, "made the role %s\n", role)
 	}

@@ -75,19 +75,19 @@ type EnsuredRoles struct {
 // privilegeTable says. A role that is missing afterwards is told and is no error.
 // It changes nothing that is right already. The schema must be this program's
 // version and the user its owner; locks are as with Migrate.
-func EnsureRoles(ctx context.Context, url string, roles GroupRoles) (EnsuredRoles, error) {
-	out, err := ensureRoles(ctx, url, roles)
+func EnsureRoles(ctx context.Context, url string, roles GroupRoles, allowed ...Allowance) (EnsuredRoles, error) {
+	out, err := ensureRoles(ctx, url, roles, allowed)
 	if err != nil {
 		return out, fmt.Errorf("grant the runtime roles their rights: %w", err)
 	}
 	return out, nil
 }
 
-func ensureRoles(ctx context.Context, url string, roles GroupRoles) (out EnsuredRoles, err error) {
+func ensureRoles(ctx context.Context, url string, roles GroupRoles, allowed []Allowance) (out EnsuredRoles, err error) {
 	if err := roles.Check(); err != nil {
 		return out, err
 	}
-	cfg, err := parseURL(url)
+	cfg, err := parseURL(url, allowed...)
 	if err != nil {
 		return out, err
 	}
