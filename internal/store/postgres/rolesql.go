@@ -49,7 +49,7 @@ func ParseSubnet(text string) (netip.Prefix, error) {
 
 // DatabaseName is the database that a connection URL names.
 func DatabaseName(url string) (string, error) {
-	cfg, err := parseURL(url)
+	cfg, err := readURL(url)
 	if err != nil {
 		return "", err
 	}
