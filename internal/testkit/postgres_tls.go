@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -45,6 +46,18 @@ func (p *PG) ListenTCP(ctx context.Context, files *TLSFiles, rules ...string) (p
 		}
 	}
 	return 0, err
+}
+
+// Port is in the name of the server's socket, and the TCP port after ListenTCP.
+func (p *PG) Port() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strconv.Itoa(p.port)
+}
+
+// Exec runs a statement as the superuser.
+func (p *PG) Exec(ctx context.Context, database, sql string) error {
+	return p.exec(ctx, database, sql)
 }
 
 func (p *PG) startWithin(ctx context.Context, most time.Duration) error {
