@@ -105,12 +105,12 @@ func (tx *writeTx) newKey(e *encryption, tenant store.TenantID) (*sealing.Key, e
 	if err := tx.scan(tx.ctx, sqlNextKey, nil, &id); err != nil {
 		return nil, err
 	}
-	key := sealing.NewKey(int64(tenant), id)
-	wrapped, master, err := masters.Wrap(key)
+	key := sealing.NewKey(int64(tenant), sealing.FreshID(id, tx.now))
+	wrapped, err := masters.WrapUnder(key, e.master)
 	if err != nil {
 		return nil, fmt.Errorf("wrap the key of tenant %d: %w", tenant, err)
 	}
-	_, err = tx.exec(tx.ctx, sqlInsertEncryptionKey, id, int64(tenant), wrapped, string(master), tx.now.UnixNano())
+	_, err = tx.exec(tx.ctx, sqlInsertEncryptionKey, key.ID, int64(tenant), wrapped, string(e.master), tx.now.UnixNano())
 	return key, err
 }
 
