@@ -161,7 +161,8 @@ func (s *Store) HasRole(ctx context.Context, tenant store.TenantID, kind policy.
 }
 
 // Grant implements store.Reader.
-func (s *Store) Grant(ctx context.Context, tenant store.TenantID, index store.Index) (store.GrantRow, error) {
+func (s *Store) Grant(ctx context.Context, tenant store.TenantID, kind policy.Kind, id string) (store.GrantRow, error) {
+	index := store.PlainIndex(tenant, kind, id)
 	var row store.GrantRow
 	err := s.borrowing(ctx, "load grant", func(ctx context.Context, c *conn) error {
 		row = store.GrantRow{}

@@ -2,8 +2,12 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
+	"io/fs"
 	"path/filepath"
 	"testing"
+
+	"github.com/pressly/goose/v3"
 
 	"portcullis/internal/store"
 )
@@ -21,7 +25,7 @@ func TestUpgradeFromSchema1(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	runOn(t, path, `DROP TABLE user_keys`, `ALTER TABLE tenants DROP COLUMN strict_users`, `DELETE FROM goose_db_version WHERE version_id > 1`)
+	downTo(t, path, 1)
 
 	s = openTest(t, path)
 	after, err := s.Head(context.Background())
@@ -34,5 +38,26 @@ func TestUpgradeFromSchema1(t *testing.T) {
 	}
 	if _, _, err := s.CreateUserKey(context.Background(), store.Actor{Name: "cli"}, store.NewUserKey{Tenant: tenant.ID, User: "amy"}); err != nil {
 		t.Error(err)
+	}
+}
+
+// downTo takes the file back to an older schema, by the migrations' own way back.
+func downTo(t *testing.T, path string, version int64) {
+	t.Helper()
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := provider.DownTo(t.Context(), version); err != nil {
+		t.Fatal(err)
 	}
 }

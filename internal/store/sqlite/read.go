@@ -55,7 +55,7 @@ func (s *Store) Head(ctx context.Context) (store.Head, error) {
 }
 
 // PrincipalIndex computes a principal's index; it reads nothing.
-func (s *Store) PrincipalIndex(_ context.Context, tenant store.TenantID, kind policy.Kind, id string) (store.Index, error) {
+func (s *Store) PrincipalIndex(_ context.Context, tenant store.TenantID, _ store.KeyID, kind policy.Kind, id string) (store.Index, error) {
 	return store.PlainIndex(tenant, kind, id), nil
 }
 

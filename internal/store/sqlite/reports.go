@@ -14,20 +14,21 @@ import (
 )
 
 const (
-	sqlInsertReport = `INSERT INTO sidecar_reports (sidecar, kind, reported_at, applied, staleness, policy_digest, uses)
-		VALUES (?, ?, ?, ?, ?, ?, ?)`
+	sqlInsertReport = `INSERT INTO sidecar_reports (sidecar, kind, reported_at, applied, staleness, policy_digest, masters, uses)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
 
 	// A batch, in the order of appending.
-	sqlReports = `SELECT id, sidecar, kind, reported_at, applied, staleness, policy_digest, uses
+	sqlReports = `SELECT id, sidecar, kind, reported_at, applied, staleness, policy_digest, masters, uses
 		FROM sidecar_reports ORDER BY id LIMIT ?`
 
 	sqlDropReports = `DELETE FROM sidecar_reports WHERE id <= ?`
 
-	sqlSidecars = `SELECT id, last_seen, applied, staleness, policy_digest, stopped FROM sidecars ORDER BY id`
+	sqlSidecars = `SELECT id, last_seen, applied, staleness, policy_digest, masters, stopped FROM sidecars ORDER BY id`
 
-	sqlPutSidecar = `INSERT INTO sidecars (id, last_seen, applied, staleness, policy_digest, stopped) VALUES (?, ?, ?, ?, ?, ?)
+	sqlPutSidecar = `INSERT INTO sidecars (id, last_seen, applied, staleness, policy_digest, masters, stopped) VALUES (?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (id) DO UPDATE SET last_seen = excluded.last_seen, applied = excluded.applied,
-			staleness = excluded.staleness, policy_digest = excluded.policy_digest, stopped = excluded.stopped`
+			staleness = excluded.staleness, policy_digest = excluded.policy_digest,
+			masters = excluded.masters, stopped = excluded.stopped`
 
 	sqlForgetSidecars = `DELETE FROM sidecars WHERE last_seen + staleness < ?`
 
@@ -48,7 +49,8 @@ func (s *Store) Report(ctx context.Context, reports []store.Report) error {
 	err := s.writing(ctx, func(ctx context.Context, c *conn) error {
 		for i := range reports {
 			r := &reports[i]
-			_, err := c.exec(ctx, sqlInsertReport, r.Sidecar, int64(r.Kind), r.At.UnixNano(), r.Applied, int64(r.Staleness), r.PolicyDigest, packUses(r.Uses))
+			_, err := c.exec(ctx, sqlInsertReport, r.Sidecar, int64(r.Kind), r.At.UnixNano(), r.Applied, int64(r.Staleness), r.PolicyDigest,
+				strings.Join(r.Masters, " "), packUses(r.Uses))
 			if err != nil {
 				return err
 			}
@@ -59,6 +61,14 @@ func (s *Store) Report(ctx context.Context, reports []store.Report) error {
 		return fmt.Errorf("report: %w", err)
 	}
 	return nil
+}
+
+// splitMasters reads the ids of master keys, with a space between; nil for none.
+func splitMasters(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, " ")
 }
 
 const useSize = len(store.Digest{}) + 8
@@ -98,7 +108,9 @@ func (f *fold) read(ctx context.Context, c *conn, limit int) error {
 	err := c.each(ctx, sqlSidecars, nil, func(rows *sql.Rows) error {
 		var sc store.Sidecar
 		var seen int64
-		err := rows.Scan(&sc.ID, &seen, &sc.Applied, (*int64)(&sc.Staleness), &sc.PolicyDigest, &sc.Stopped)
+		var masters string
+		err := rows.Scan(&sc.ID, &seen, &sc.Applied, (*int64)(&sc.Staleness), &sc.PolicyDigest, &masters, &sc.Stopped)
+		sc.Masters = splitMasters(masters)
 		sc.LastSeen = store.FromNanos(seen)
 		f.sidecars[sc.ID] = sc
 		return err
@@ -110,10 +122,11 @@ func (f *fold) read(ctx context.Context, c *conn, limit int) error {
 		var r store.Report
 		var at int64
 		var packed []byte
-		if err := rows.Scan(&f.last, &r.Sidecar, &r.Kind, &at, &r.Applied, (*int64)(&r.Staleness), &r.PolicyDigest, &packed); err != nil {
+		var masters string
+		if err := rows.Scan(&f.last, &r.Sidecar, &r.Kind, &at, &r.Applied, (*int64)(&r.Staleness), &r.PolicyDigest, &masters, &packed); err != nil {
 			return err
 		}
-		r.At = store.FromNanos(at)
+		r.At, r.Masters = store.FromNanos(at), splitMasters(masters)
 		var err error
 		if r.Uses, err = unpackUses(packed); err != nil {
 			return err
@@ -154,7 +167,8 @@ func (s *Store) FoldReports(ctx context.Context) error {
 func (f *fold) write(ctx context.Context, c *conn, now time.Time) error {
 	if f.n > 0 {
 		for _, sc := range f.sidecars {
-			_, err := c.exec(ctx, sqlPutSidecar, sc.ID, sc.LastSeen.UnixNano(), sc.Applied, int64(sc.Staleness), sc.PolicyDigest, sc.Stopped)
+			_, err := c.exec(ctx, sqlPutSidecar, sc.ID, sc.LastSeen.UnixNano(), sc.Applied, int64(sc.Staleness), sc.PolicyDigest,
+				strings.Join(sc.Masters, " "), sc.Stopped)
 			if err != nil {
 				return err
 			}

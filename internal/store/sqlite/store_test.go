@@ -198,10 +198,9 @@ func BenchmarkGrant(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	index := store.PlainIndex(1, policy.KindUser, "alice")
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := s.Grant(b.Context(), 1, index); err != nil {
+		if _, err := s.Grant(b.Context(), 1, policy.KindUser, "alice"); err != nil {
 			b.Fatal(err)
 		}
 	}

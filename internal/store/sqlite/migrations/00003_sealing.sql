@@ -33,7 +33,7 @@ ALTER TABLE permissions ADD COLUMN key_id INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE permissions ADD COLUMN name_index BLOB CHECK (length(name_index) = 16); -- NULL: in clear
 CREATE UNIQUE INDEX permissions_by_index ON permissions (tenant_id, role_id, name_index);
 ALTER TABLE roles ADD COLUMN key_id INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE user_keys ADD COLUMN key_id INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE user_keys ADD COLUMN seal_key_id INTEGER NOT NULL DEFAULT 0; -- its key_id is the API key's public name
 ALTER TABLE audit ADD COLUMN key_id INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE audit ADD COLUMN user_index BLOB CHECK (length(user_index) = 16); -- NULL: in clear
 ALTER TABLE audit ADD COLUMN sealed TEXT; -- NULL: in clear
@@ -48,7 +48,7 @@ ALTER TABLE sidecar_reports DROP COLUMN masters;
 ALTER TABLE audit DROP COLUMN sealed;
 ALTER TABLE audit DROP COLUMN user_index;
 ALTER TABLE audit DROP COLUMN key_id;
-ALTER TABLE user_keys DROP COLUMN key_id;
+ALTER TABLE user_keys DROP COLUMN seal_key_id;
 ALTER TABLE roles DROP COLUMN key_id;
 DROP INDEX permissions_by_index;
 ALTER TABLE permissions DROP COLUMN name_index;
