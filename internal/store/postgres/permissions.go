@@ -42,7 +42,7 @@ SELECT e.key_id, e.former_key_id, coalesce(p.id, 0), coalesce(p.key_id, 0), coal
 FROM (SELECT) AS one
 LEFT JOIN portcullis.tenant_keys e ON e.tenant_id = $1
 LEFT JOIN (portcullis.roles o JOIN portcullis.permissions p ON p.tenant_id = o.tenant_id AND p.role_id = o.id)
-       ON o.tenant_id = $1 AND o.name = $2 AND (p.name = $3 OR p.key_id <> 0)`
+       ON o.tenant_id = $1 AND o.name = $2 AND (p.key_id = 0 AND p.name = $3 OR p.name_index IS NOT NULL)`
 )
 
 // AddPermission implements store.Store.
@@ -192,7 +192,7 @@ func (s *Store) HasPermission(ctx context.Context, tenant store.TenantID, role, 
 				if err := p.under(keys); err != nil {
 					return err
 				}
-				if row.id == 0 || row.keyID != 0 && !match.is(keys, row.role, permission, index) {
+				if row.id == 0 || index != nil && !match.is(keys, row.role, permission, index) {
 					return nil
 				}
 				has = true

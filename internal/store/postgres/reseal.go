@@ -321,7 +321,7 @@ func (s *Store) auditIsResealed(ctx context.Context, tenant store.TenantID) erro
 func (s *Store) SealCounts(ctx context.Context, kind store.RotationKind) ([store.NumSealTables]int64, error) {
 	var counts [store.NumSealTables]int64
 	if kind.String() == "" {
-		return counts, fmt.Errorf("kind: %d is no kind of rotation", kind)
+		return counts, fmt.Errorf("%w: kind: %d is no kind of rotation", store.ErrEncryption, kind)
 	}
 	err := s.try(ctx, "count the rows of a rotation", func(ctx context.Context) error {
 		return s.snapshot(ctx, func(b *pgx.Batch) {

@@ -14,7 +14,7 @@ import (
 
 const (
 	sqlEncryptionState = `
-SELECT e.master, e.rotation, (SELECT count(*) FROM portcullis.encryption_keys), (SELECT count(*) FROM portcullis.encryption_keys WHERE master <> $1)
+SELECT e.master, e.rotation, (SELECT count(*) FROM portcullis.encryption_keys), (SELECT count(*) FROM portcullis.encryption_keys k WHERE k.master <> e.master)
 FROM portcullis.encryption e`
 
 	sqlForeignKeys = `SELECT id, tenant_id, wrapped, master FROM portcullis.encryption_keys WHERE master <> $1 ORDER BY id`
@@ -78,12 +78,11 @@ func rotated(resource string, kind store.RotationKind, step string, outcome stor
 	}
 }
 
-// Encryption implements store.Rotator. OtherMasters are those keys that are not
-// under this program's first master.
+// Encryption implements store.Rotator.
 func (s *Store) Encryption(ctx context.Context) (store.Encryption, error) {
 	e := store.Encryption{Enabled: true}
 	err := s.try(ctx, "read the state of the encryption", func(ctx context.Context) error {
-		return s.pool.QueryRow(ctx, sqlEncryptionState, string(s.ring.Masters().First())).Scan(&e.Master, &e.Rotation, &e.Keys, &e.OtherMasters)
+		return s.pool.QueryRow(ctx, sqlEncryptionState).Scan(&e.Master, &e.Rotation, &e.Keys, &e.OtherMasters)
 	})
 	switch {
 	case isNoRows(err):
@@ -161,7 +160,7 @@ func (tx *writeTx) rewrap(masters *sealing.Masters, first sealing.MasterID) (int
 // BeginRotation implements store.Rotator.
 func (s *Store) BeginRotation(ctx context.Context, by store.Actor, kind store.RotationKind) (store.Result, error) {
 	if kind.String() == "" {
-		return store.Result{}, fmt.Errorf("kind: %d is no kind of rotation", kind)
+		return store.Result{}, fmt.Errorf("%w: kind: %d is no kind of rotation", store.ErrEncryption, kind)
 	}
 	return s.step(ctx, "begin the rotation", 0, by, func(tx *writeTx) (*store.Written, error) {
 		e, err := tx.encryption()
@@ -256,7 +255,7 @@ func (s *Store) BeginTenant(ctx context.Context, by store.Actor, tenant store.Te
 		}
 		now := sealing.Pair{Former: was.Current, Rotating: true}
 		if e.kind != store.RotateDisable {
-			key, err := tx.newKey(tenant)
+			key, err := tx.newKey(tenant, e)
 			if err != nil {
 				return nil, err
 			}

@@ -1,6 +1,8 @@
 package postgres
 
 import (
+	"fmt"
+
 	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 )
@@ -36,7 +38,12 @@ func (tx *writeTx) encryption() (encryption, error) {
 }
 
 // newKey makes a key of the tenant and stores it, wrapped under the first master.
-func (tx *writeTx) newKey(tenant store.TenantID) (*sealing.Key, error) {
+// That must be a program's which holds the master of the database as well: else it
+// would make keys that the others cannot open.
+func (tx *writeTx) newKey(tenant store.TenantID, e encryption) (*sealing.Key, error) {
+	if err := tx.store.ring.Masters().Verify(e.check, e.master); err != nil {
+		return nil, fmt.Errorf("%w: %w", store.ErrEncryption, err)
+	}
 	var id int64
 	if err := tx.scan(sqlKeyID, nil, &id); err != nil {
 		return nil, err
@@ -73,7 +80,7 @@ func (tx *writeTx) keyForNew(tenant store.TenantID) (*sealing.Key, error) {
 	if err != nil || !e.enabled || e.kind == store.RotateDisable {
 		return nil, err
 	}
-	key, err := tx.newKey(tenant)
+	key, err := tx.newKey(tenant, e)
 	if err != nil {
 		return nil, err
 	}
