@@ -37,7 +37,6 @@ func Benchmark(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	index := store.PlainIndex(tenant.ID, policy.KindUser, "alice")
 	head, err := st.Head(ctx)
 	if err != nil {
 		b.Fatal(err)
@@ -47,7 +46,7 @@ func Benchmark(b *testing.B) {
 	}
 	for name, call := range map[string]func() error{
 		"Head":  func() error { _, err := st.Head(ctx); return err },
-		"Grant": func() error { _, err := st.Grant(ctx, tenant.ID, index); return err },
+		"Grant": func() error { _, err := st.Grant(ctx, tenant.ID, policy.KindUser, "alice"); return err },
 		"Key":   func() error { _, err := st.Key(ctx, store.Digest{1}); return err },
 		"Delta": func() error { _, err := st.Delta(ctx, head.Revision, []store.TenantID{tenant.ID}); return err },
 		"Write": func() error { _, err := st.PutRole(ctx, by, tenant.ID, "role-1", nil); return err },

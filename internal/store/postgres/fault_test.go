@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"portcullis/internal/store"
+	"portcullis/policy"
 )
 
 // wire is the connections of a store under test: it counts what is sent, and
@@ -167,7 +168,7 @@ func TestAMissCostsOneRoundTrip(t *testing.T) {
 	at := putRole(t, st, "editor").Revision
 	putRole(t, st, "viewer")
 	for name, read := range map[string]func() error{
-		"Grant": func() error { _, err := st.Grant(t.Context(), tenant, store.Index{1}); return err },
+		"Grant": func() error { _, err := st.Grant(t.Context(), tenant, policy.KindUser, "alice"); return err },
 		"Key":   func() error { _, err := st.Key(t.Context(), store.Digest{1}); return err },
 		"Roles": func() error { _, err := st.Roles(t.Context(), tenant); return err },
 		"Head":  func() error { _, err := st.Head(t.Context()); return err },

@@ -67,7 +67,8 @@ func (s *Store) Head(ctx context.Context) (store.Head, error) {
 }
 
 // Grant implements store.Reader: one statement, one round trip.
-func (s *Store) Grant(ctx context.Context, tenant store.TenantID, index store.Index) (store.GrantRow, error) {
+func (s *Store) Grant(ctx context.Context, tenant store.TenantID, kind policy.Kind, id string) (store.GrantRow, error) {
+	index := store.PlainIndex(tenant, kind, id)
 	var out store.GrantRow
 	err := s.try(ctx, "load a grant", func(ctx context.Context) error {
 		out = store.GrantRow{}
@@ -233,6 +234,6 @@ func (s *Store) bootstrap(ctx context.Context, base *store.Base, yield func(stor
 }
 
 // PrincipalIndex implements store.Reader.
-func (s *Store) PrincipalIndex(_ context.Context, tenant store.TenantID, kind policy.Kind, id string) (store.Index, error) {
+func (s *Store) PrincipalIndex(_ context.Context, tenant store.TenantID, _ store.KeyID, kind policy.Kind, id string) (store.Index, error) {
 	return store.PlainIndex(tenant, kind, id), nil
 }

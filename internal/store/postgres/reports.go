@@ -13,25 +13,25 @@ import (
 
 const (
 	sqlInsertReport = `
-INSERT INTO portcullis.sidecar_reports (sidecar, kind, reported_at, applied, staleness, policy_digest, use_digests, use_times)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
+INSERT INTO portcullis.sidecar_reports (sidecar, kind, reported_at, applied, staleness, policy_digest, use_digests, use_times, masters)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`
 
 	sqlReports = `
-SELECT id, sidecar, kind, reported_at, applied, staleness, policy_digest, use_digests, use_times
+SELECT id, sidecar, kind, reported_at, applied, staleness, policy_digest, use_digests, use_times, masters
 FROM portcullis.sidecar_reports ORDER BY id`
 
 	sqlTakeReports = `
 WITH batch AS (SELECT id FROM portcullis.sidecar_reports ORDER BY id LIMIT $1),
      taken AS (DELETE FROM portcullis.sidecar_reports WHERE id IN (SELECT id FROM batch)
-               RETURNING id, sidecar, kind, reported_at, applied, staleness, policy_digest, use_digests, use_times)
+               RETURNING id, sidecar, kind, reported_at, applied, staleness, policy_digest, use_digests, use_times, masters)
 SELECT * FROM taken ORDER BY id`
 
-	sqlSidecars = `SELECT id, last_report, last_seen, applied, staleness, policy_digest, stopped FROM portcullis.sidecars`
+	sqlSidecars = `SELECT id, last_report, last_seen, applied, staleness, policy_digest, stopped, masters FROM portcullis.sidecars`
 
 	sqlPutSidecar = `
-INSERT INTO portcullis.sidecars (id, last_report, last_seen, applied, staleness, policy_digest, stopped) VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO portcullis.sidecars (id, last_report, last_seen, applied, staleness, policy_digest, stopped, masters) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (id) DO UPDATE SET last_report = excluded.last_report, last_seen = excluded.last_seen, applied = excluded.applied,
-    staleness = excluded.staleness, policy_digest = excluded.policy_digest, stopped = excluded.stopped`
+    staleness = excluded.staleness, policy_digest = excluded.policy_digest, stopped = excluded.stopped, masters = excluded.masters`
 
 	sqlForgetSidecars = `DELETE FROM portcullis.sidecars WHERE last_seen + staleness < $1`
 
@@ -75,7 +75,7 @@ func reportArgs(r *store.Report) []any {
 	for i := range r.Uses {
 		digests[i], times[i] = r.Uses[i].Digest[:], r.Uses[i].At.UnixNano()
 	}
-	return []any{r.Sidecar, int16(r.Kind), r.At.UnixNano(), r.Applied, int64(r.Staleness), r.PolicyDigest, digests, times}
+	return []any{r.Sidecar, int16(r.Kind), r.At.UnixNano(), r.Applied, int64(r.Staleness), r.PolicyDigest, digests, times, strings.Join(r.Masters, " ")}
 }
 
 // fold is the state of the sidecars while reports are merged in.
@@ -100,7 +100,9 @@ func (f *fold) readSidecars(rows pgx.Rows, err error) error {
 	return each(rows, err, func(scan func(...any) error) error {
 		var sc store.Sidecar
 		var last, seen int64
-		err := scan(&sc.ID, &last, &seen, &sc.Applied, (*int64)(&sc.Staleness), &sc.PolicyDigest, &sc.Stopped)
+		var masters string
+		err := scan(&sc.ID, &last, &seen, &sc.Applied, (*int64)(&sc.Staleness), &sc.PolicyDigest, &sc.Stopped, &masters)
+		sc.Masters = words(masters)
 		sc.LastSeen = store.FromNanos(seen)
 		f.sidecars[sc.ID], f.last[sc.ID] = sc, last
 		return err
@@ -112,9 +114,10 @@ func (f *fold) readReports(rows pgx.Rows, err error) error {
 	return each(rows, err, func(scan func(...any) error) error {
 		var r store.Report
 		var id, at int64
+		var masters string
 		var digests [][]byte
 		var times []int64
-		if err := scan(&id, &r.Sidecar, &r.Kind, &at, &r.Applied, (*int64)(&r.Staleness), &r.PolicyDigest, &digests, &times); err != nil {
+		if err := scan(&id, &r.Sidecar, &r.Kind, &at, &r.Applied, (*int64)(&r.Staleness), &r.PolicyDigest, &digests, &times, &masters); err != nil {
 			return err
 		}
 		f.n++
@@ -131,11 +134,19 @@ func (f *fold) readReports(rows pgx.Rows, err error) error {
 		if r.Kind == store.ReportUses || id < f.last[r.Sidecar] {
 			return nil
 		}
-		r.At = store.FromNanos(at)
+		r.At, r.Masters = store.FromNanos(at), words(masters)
 		f.sidecars[r.Sidecar], f.last[r.Sidecar] = f.sidecars[r.Sidecar].After(r), id
 		f.touched[r.Sidecar] = struct{}{}
 		return nil
 	})
+}
+
+// words reads what was joined with a space between; none is nil.
+func words(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Fields(text)
 }
 
 // FoldReports implements store.Store.
@@ -167,7 +178,7 @@ func (f *fold) run(ctx context.Context, tx pgx.Tx, now time.Time) error {
 	b := &pgx.Batch{}
 	for id := range f.touched {
 		sc := f.sidecars[id]
-		b.Queue(sqlPutSidecar, id, f.last[id], sc.LastSeen.UnixNano(), sc.Applied, int64(sc.Staleness), sc.PolicyDigest, sc.Stopped)
+		b.Queue(sqlPutSidecar, id, f.last[id], sc.LastSeen.UnixNano(), sc.Applied, int64(sc.Staleness), sc.PolicyDigest, sc.Stopped, strings.Join(sc.Masters, " "))
 	}
 	if len(f.uses) > 0 {
 		digests, times := make([][]byte, 0, len(f.uses)), make([]int64, 0, len(f.uses))

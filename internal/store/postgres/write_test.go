@@ -149,7 +149,7 @@ func TestEveryModeOfTheDriver(t *testing.T) {
 					t.Fatalf("%s: %v", what, err)
 				}
 			}
-			grant, err := st.Grant(t.Context(), tenant, store.PlainIndex(tenant, policy.KindUser, "alice"))
+			grant, err := st.Grant(t.Context(), tenant, policy.KindUser, "alice")
 			if err != nil || len(grant.Grant) != 1 || grant.Grant[0].Expires != at.UnixNano() {
 				t.Errorf("grant %+v, error %v", grant, err)
 			}

@@ -40,7 +40,7 @@ ALTER TABLE portcullis.permissions
     ADD COLUMN name_index bytea CHECK (octet_length(name_index) = 16); -- NULL: in clear
 CREATE UNIQUE INDEX permissions_by_index ON portcullis.permissions (tenant_id, role_id, name_index);
 ALTER TABLE portcullis.roles ADD COLUMN key_id bigint NOT NULL DEFAULT 0;
-ALTER TABLE portcullis.user_keys ADD COLUMN key_id bigint NOT NULL DEFAULT 0;
+ALTER TABLE portcullis.user_keys ADD COLUMN seal_key_id bigint NOT NULL DEFAULT 0; -- its key_id is the API key's public name
 ALTER TABLE portcullis.audit
     ADD COLUMN key_id bigint NOT NULL DEFAULT 0,
     ADD COLUMN user_index bytea CHECK (octet_length(user_index) = 16), -- NULL: in clear
@@ -54,7 +54,7 @@ ALTER TABLE portcullis.sidecars ADD COLUMN masters text NOT NULL DEFAULT '';
 ALTER TABLE portcullis.sidecars DROP COLUMN masters;
 ALTER TABLE portcullis.sidecar_reports DROP COLUMN masters;
 ALTER TABLE portcullis.audit DROP COLUMN sealed, DROP COLUMN user_index, DROP COLUMN key_id;
-ALTER TABLE portcullis.user_keys DROP COLUMN key_id;
+ALTER TABLE portcullis.user_keys DROP COLUMN seal_key_id;
 ALTER TABLE portcullis.roles DROP COLUMN key_id;
 DROP INDEX portcullis.permissions_by_index;
 ALTER TABLE portcullis.permissions DROP COLUMN name_index, DROP COLUMN key_id;
