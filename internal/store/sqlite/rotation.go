@@ -55,11 +55,7 @@ func (s *Store) Encryption(ctx context.Context) (store.Encryption, error) {
 			return err
 		}
 		state.Enabled, state.Master, state.Rotation = true, string(e.master), e.rotation
-		first := s.cfg.Masters.First()
-		if first == "" {
-			first = e.master
-		}
-		return c.scan(ctx, sqlCountKeys, args{string(first)}, &state.Keys, &state.OtherMasters)
+		return c.scan(ctx, sqlCountKeys, args{string(e.master)}, &state.Keys, &state.OtherMasters)
 	})
 	return state, err
 }
@@ -167,7 +163,7 @@ func rotationStep(kind store.RotationKind, step, resource string, outcome store.
 func (s *Store) BeginRotation(ctx context.Context, by store.Actor, kind store.RotationKind) (store.Result, error) {
 	return s.write(ctx, "begin a rotation", by, func(tx *writeTx) (*store.Written, error) {
 		if kind.String() == "" {
-			return nil, fmt.Errorf("kind: %d is no kind of rotation: use deep, enable or disable", kind)
+			return nil, fmt.Errorf("%w: kind: %d is no kind of rotation: use deep, enable or disable", store.ErrEncryption, kind)
 		}
 		w := rotationStep(kind, "begin", store.EncryptionResource, store.OutcomeDone)
 		e, err := readEncryption(tx.ctx, tx.conn)
