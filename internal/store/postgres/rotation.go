@@ -30,9 +30,9 @@ FROM unnest($1::bigint[], $2::text[]) AS u (id, wrapped) WHERE k.id = u.id`
 INSERT INTO portcullis.encryption (key_check, master, rotation, clear_reader, clear_writer)
 SELECT $1, $2, $3, oldest_reader, oldest_writer FROM portcullis.compatibility`
 
-	sqlRaiseCompatibility = `UPDATE portcullis.compatibility SET oldest_reader = greatest(oldest_reader, 3), oldest_writer = greatest(oldest_writer, 3)`
+	sqlRaiseCompatibility = `SELECT portcullis.mark_sealed(true)`
 
-	sqlLowerCompatibility = `UPDATE portcullis.compatibility c SET oldest_reader = e.clear_reader, oldest_writer = e.clear_writer FROM portcullis.encryption e`
+	sqlLowerCompatibility = `SELECT portcullis.mark_sealed(false)`
 
 	sqlSetRotation = `
 UPDATE portcullis.encryption

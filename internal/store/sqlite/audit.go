@@ -27,6 +27,28 @@ const (
 	sqlCountAuditOfAction = `SELECT count(*) FROM audit WHERE tenant_id = ? AND action = ? COLLATE NOCASE`
 )
 
+// hiddenAudit is what an audit row hides: NULL, both, in clear.
+type hiddenAudit struct {
+	index  []byte
+	sealed sql.NullString
+}
+
+// hideAudit takes out of e what is sealed, for the row id.
+func hideAudit(key *sealing.Key, id int64, e *store.AuditEntry) (hiddenAudit, error) {
+	var h hiddenAudit
+	if key == nil {
+		return h, nil
+	}
+	if e.User != "" {
+		fingerprint := key.SubjectIndex(e.User)
+		h.index = fingerprint[:]
+	}
+	h.sealed.Valid = true
+	var err error
+	h.sealed.String, err = key.Seal(sealing.AuditHidden(id, int64(e.Tenant)), e.Hide())
+	return h, err
+}
+
 // insertAudit writes a row under the key of its tenant, and takes out of e what is
 // sealed.
 func insertAudit(ctx context.Context, c *conn, key *sealing.Key, e *store.AuditEntry) error {
@@ -34,21 +56,13 @@ func insertAudit(ctx context.Context, c *conn, key *sealing.Key, e *store.AuditE
 	if err != nil {
 		return err
 	}
-	var index []byte
-	var sealed sql.NullString
-	if key != nil {
-		if e.User != "" {
-			fingerprint := key.SubjectIndex(e.User)
-			index = fingerprint[:]
-		}
-		sealed.Valid = true
-		if sealed.String, err = key.Seal(sealing.AuditHidden(id.Int64, int64(e.Tenant)), e.Hide()); err != nil {
-			return err
-		}
+	h, err := hideAudit(key, id.Int64, e)
+	if err != nil {
+		return err
 	}
 	_, err = c.exec(ctx, sqlInsertAudit, e.Time.UnixNano(), int64(e.Tenant), e.Actor, e.User, string(e.Action), e.Resource,
 		e.Before, e.After, e.Details, e.Outcome, e.Success, e.Address, e.UserAgent, e.RequestID, e.Revision,
-		id, key.KeyID(), index, sealed)
+		id, key.KeyID(), h.index, h.sealed)
 	return err
 }
 
