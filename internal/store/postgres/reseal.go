@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"portcullis/internal/sealing"
 	"portcullis/internal/store"
@@ -342,6 +343,17 @@ func (s *Store) SealCounts(ctx context.Context, kind store.RotationKind) ([store
 	return counts, err
 }
 
+// vacuumGently leaves the disk to those who read, and gives no pages back to it,
+// which would take the table away from them.
+func vacuumGently(ctx context.Context, conn *pgx.Conn, tables string) error {
+	if _, err := conn.Exec(ctx, `SET vacuum_cost_delay = '2ms'`); err != nil {
+		return err
+	}
+	_, err := conn.Exec(ctx, `VACUUM (TRUNCATE false, ANALYZE) `+tables, pgx.QueryExecModeSimpleProtocol)
+	_, resetErr := conn.Exec(context.WithoutCancel(ctx), `RESET vacuum_cost_delay`)
+	return errors.Join(err, resetErr)
+}
+
 // vacuum removes dead row versions. It is no part of the rotation: a failure is a
 // warning that says what is left to do.
 func (s *Store) vacuum(ctx context.Context) {
@@ -356,7 +368,9 @@ func (s *Store) vacuum(ctx context.Context) {
 		err = errors.New("the role does not own the tables")
 	}
 	if err == nil {
-		_, err = s.pool.Exec(ctx, `VACUUM `+tables, pgx.QueryExecModeSimpleProtocol)
+		err = s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+			return vacuumGently(ctx, conn.Conn(), tables)
+		})
 	}
 	if err != nil {
 		s.log.Warn("dead rows still hold what was there before the rotation: run VACUUM as the owner", "tables", tables, "error", err)
