@@ -76,7 +76,7 @@ func (c *Cache) loadGrant(ctx context.Context, id grantID) (loaded[Holdings], er
 // not reach it.
 func (c *Cache) index(s *Snapshot, t *Tenant, kind policy.Kind, id string, h *Holder, now Instant) (store.Index, Lookup) {
 	if h != nil {
-		if held := h.held.Load(); held != nil && held.tenant == t.ID && held.key == t.Key {
+		if held := h.held.Load(); held != nil && held.history == s.hist && held.tenant == t.ID && (held.key == t.Key || plantKeyBlind) {
 			return held.index, Found
 		}
 	}
@@ -91,7 +91,7 @@ func (c *Cache) index(s *Snapshot, t *Tenant, kind policy.Kind, id string, h *Ho
 		return store.Index{}, lookupOf(c.loadFailed("index", err))
 	}
 	if h != nil {
-		h.held.Store(&heldIndex{tenant: t.ID, key: t.Key, index: index})
+		h.held.Store(&heldIndex{history: s.hist, tenant: t.ID, key: t.Key, index: index})
 	}
 	return index, Found
 }

@@ -20,7 +20,8 @@ import (
 
 // TestModel drives a cache and the naive model with random writes, checks, feed
 // delays, lagging and stopped loads, joiners, lost and reordered cache writes,
-// restarts, restored backups and clock steps, and holds the one law: once the
+// restarts, restored backups, clock steps and changes
+// of the encryption keys, and holds the one law: once the
 // cache has published a revision as applied, no check allows what that revision
 // forbids, and every verdict is true at one revision.
 func TestModel(t *testing.T) {
@@ -34,7 +35,7 @@ func TestModel(t *testing.T) {
 	})
 	t.Logf("%+v", *tally)
 	// A model that never allows, never reloads and never joins proves nothing.
-	if tally.Allowed == 0 || tally.Denied == 0 || tally.Faults == 0 || tally.Hits == 0 || tally.Late == 0 || tally.Restored == 0 {
+	if tally.Allowed == 0 || tally.Denied == 0 || tally.Faults == 0 || tally.Hits == 0 || tally.Late == 0 || tally.Restored == 0 || tally.Gone == 0 {
 		t.Errorf("the run was too tame to prove the law: %+v", *tally)
 	}
 }
@@ -42,7 +43,7 @@ func TestModel(t *testing.T) {
 // TestModelCatchesPlants builds the package with each planted fault and sees the
 // model find it.
 func TestModelCatchesPlants(t *testing.T) {
-	for _, plant := range []string{"plant_stamp", "plant_joiners", "plant_slots"} {
+	for _, plant := range []string{"plant_stamp", "plant_joiners", "plant_slots", "plant_key"} {
 		t.Run(plant, func(t *testing.T) {
 			out, err := exec.Command("go", "test", "-tags", plant, "-run", "^TestModel$", "-count=1", "-rapid.checks=20000", "-rapid.shrinktime=1s", "-rapid.nofailfile", ".").CombinedOutput()
 			if err == nil {
@@ -57,7 +58,7 @@ func TestModelCatchesPlants(t *testing.T) {
 
 // tally counts what the runs went through.
 type tally struct {
-	Allowed, Denied, Faults, Late, Hits, Restored, Restarts, Loads int
+	Allowed, Denied, Faults, Late, Hits, Restored, Restarts, Loads, Gone int
 }
 
 type machine struct {
@@ -66,6 +67,8 @@ type machine struct {
 	cache *Cache
 	chaos uint64 // seeds the caches
 	tally *tally
+
+	holders map[holding]*Holder // of the users that are asked about by name, as tokens keep them
 
 	wall    atomic.Int64 // how far the wall clock was set off
 	asleep  atomic.Int64 // how long the machine was suspended: monotonic time stood still
@@ -79,6 +82,12 @@ type pendingCheck struct {
 	at     int64
 	done   atomic.Bool // reason and at are set
 	reason policy.Reason
+}
+
+// holding names a user of a tenant.
+type holding struct {
+	tenant store.TenantID
+	user   string
 }
 
 // question is what a check asks: a user by name or by API key, or a client by key.
@@ -116,6 +125,7 @@ func newMachine(rt *rapid.T, ta *tally) *machine {
 
 // start makes a new process.
 func (m *machine) start() {
+	m.holders = make(map[holding]*Holder)
 	base := SystemClock()
 	cfg := Config{
 		Store: m.world, Feed: m.world, Verifier: noTokens{}, Silent: true,
@@ -134,7 +144,7 @@ func (m *machine) start() {
 // end lets everything that still stands finish, and judges it.
 func (m *machine) end() {
 	m.world.mu.Lock()
-	m.world.holdLoads, m.world.holdDeltas, m.world.broken = 0, 0, false
+	m.world.holdLoads, m.world.holdDeltas, m.world.holdIndexes, m.world.broken = 0, 0, 0, false
 	m.world.mu.Unlock()
 	for range 100 {
 		m.world.release(0)
@@ -142,6 +152,9 @@ func (m *machine) end() {
 	}
 	m.pass(time.Minute)
 	m.tally.Loads += m.world.answered()
+	m.world.mu.Lock()
+	m.tally.Gone += m.world.gone
+	m.world.mu.Unlock()
 	m.settle()
 }
 
@@ -173,7 +186,7 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 	}
 	write := func(t *rapid.T) {
 		te, ro := tenant.Draw(t, "tenant"), role.Draw(t, "role")
-		switch rapid.IntRange(0, 13).Draw(t, "write") {
+		switch rapid.IntRange(0, 16).Draw(t, "write") {
 		case 0:
 			m.world.deleteRole(te, ro)
 		case 1, 2:
@@ -203,6 +216,10 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 			m.world.revokeUserKey(userDigest.Draw(t, "digest"))
 		case 13:
 			m.world.setStrict(te, rapid.Bool().Draw(t, "strict"))
+		case 14, 15:
+			m.world.beginKey(te, rapid.IntRange(0, 3).Draw(t, "clear") == 0)
+		case 16:
+			m.world.finishKey(te)
 		}
 	}
 	return map[string]func(*rapid.T){
@@ -251,12 +268,30 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 			synctest.Wait()
 			m.check(q)
 		},
+		"check across a change of the key": func(t *rapid.T) {
+			q := check(t)
+			m.check(q)
+			m.world.beginKey(q.tenant, false)
+			if rapid.Bool().Draw(t, "sync") {
+				m.sync()
+			}
+			m.check(q)
+			if rapid.Bool().Draw(t, "finish") {
+				m.world.finishKey(q.tenant)
+			}
+			for range rapid.IntRange(1, 3).Draw(t, "writes") {
+				write(t)
+			}
+			m.sync()
+			m.check(q)
+		},
 		"sync": func(*rapid.T) { m.sync() },
 		"sync that stops": func(*rapid.T) {
 			m.hold(&m.world.holdDeltas, 1)
 			m.sync()
 		},
-		"hold loads": func(t *rapid.T) { m.hold(&m.world.holdLoads, rapid.IntRange(1, 2).Draw(t, "n")) },
+		"hold loads":    func(t *rapid.T) { m.hold(&m.world.holdLoads, rapid.IntRange(1, 2).Draw(t, "n")) },
+		"hold an index": func(*rapid.T) { m.hold(&m.world.holdIndexes, 1) },
 		"release": func(t *rapid.T) {
 			m.world.release(rapid.IntRange(0, 5).Draw(t, "which"))
 			synctest.Wait()
@@ -333,8 +368,13 @@ func (m *machine) check(q question) {
 	}
 	m.pending = append(m.pending, p)
 	loads := m.world.answered()
+	named := holding{q.tenant, q.user}
+	if m.holders[named] == nil {
+		m.holders[named] = &Holder{}
+	}
+	holder := m.holders[named]
 	go func() {
-		p.reason, p.at = ask(c, q)
+		p.reason, p.at = ask(c, q, holder)
 		p.done.Store(true)
 	}()
 	synctest.Wait()
@@ -358,8 +398,8 @@ func (m *machine) indexOf(r store.Revision) int {
 	return 0
 }
 
-// ask is one check, as the gate runs it.
-func ask(c *Cache, q question) (policy.Reason, int64) {
+// ask is one check, as the gate runs it; holder is for the user that is named.
+func ask(c *Cache, q question, holder *Holder) (policy.Reason, int64) {
 	now := c.Now()
 	for range 2 {
 		s := c.Snapshot()
@@ -369,7 +409,7 @@ func ask(c *Cache, q question) (policy.Reason, int64) {
 		if r := c.Fresh(now); r != policy.ReasonOK {
 			return r, now.Wall
 		}
-		reason, end := answer(c, s, q, now)
+		reason, end := answer(c, s, q, holder, now)
 		if end != Retake {
 			return reason, now.Wall
 		}
@@ -377,9 +417,8 @@ func ask(c *Cache, q question) (policy.Reason, int64) {
 	return policy.ReasonStoreUnavailable, now.Wall
 }
 
-func answer(c *Cache, s *Snapshot, q question, now Instant) (policy.Reason, Lookup) {
+func answer(c *Cache, s *Snapshot, q question, holder *Holder, now Instant) (policy.Reason, Lookup) {
 	tenant, kind, id := q.tenant, policy.KindUser, q.user
-	var holder *Holder
 	if q.key != nil {
 		k, reason, end := c.Key(s, *q.key, now)
 		if end != Found || reason != policy.ReasonOK {

@@ -5,6 +5,7 @@ package cache
 const (
 	plantStampEarly  = false
 	plantJoinerBlind = true
+	plantKeyBlind    = false
 )
 
 func plantedHistory(_, fresh *history) *history { return fresh }

@@ -1,4 +1,4 @@
-//go:build !plant_stamp && !plant_joiners && !plant_slots
+//go:build !plant_stamp && !plant_joiners && !plant_slots && !plant_key
 
 package cache
 
@@ -7,6 +7,7 @@ package cache
 const (
 	plantStampEarly  = false // a value is stamped with a revision that was read before its rows
 	plantJoinerBlind = false // a shared load that began too early is trusted
+	plantKeyBlind    = false // an index is kept when its tenant gets another key
 )
 
 // plantedHistory is where a full load that keeps its history, with floor and

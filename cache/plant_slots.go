@@ -5,6 +5,7 @@ package cache
 const (
 	plantStampEarly  = false
 	plantJoinerBlind = false
+	plantKeyBlind    = false
 )
 
 func plantedHistory(old, fresh *history) *history {

@@ -5,6 +5,7 @@ package cache
 const (
 	plantStampEarly  = true
 	plantJoinerBlind = false
+	plantKeyBlind    = false
 )
 
 func plantedHistory(_, fresh *history) *history { return fresh }

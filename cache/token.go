@@ -69,9 +69,10 @@ type Holder struct {
 }
 
 type heldIndex struct {
-	tenant store.TenantID
-	key    store.KeyID
-	index  store.Index
+	history *history // a restored backup may give a key's id to another key
+	tenant  store.TenantID
+	key     store.KeyID
+	index   store.Index
 }
 
 // Claims reads the claims of these names out of the token (identity.ClaimsOf). It

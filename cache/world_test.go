@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -16,17 +17,20 @@ import (
 // world is the naive model: a store whose every committed state is kept whole,
 // and which can be told to answer late, from the past, or not at all.
 type world struct {
-	mu   sync.Mutex // guards everything below
-	log  []*state   // every state that was ever the newest one, in time order
-	tags uint64
-	ids  policy.RoleID
+	mu    sync.Mutex // guards everything below
+	log   []*state   // every state that was ever the newest one, in time order
+	tags  uint64
+	ids   policy.RoleID
+	seals int // encryption keys made
 
-	holdLoads  int             // how many of the next loads stop between reading and answering
-	holdDeltas int             // the same for reads of the feed
-	held       []chan struct{} // those that stopped
-	lag        int             // how many states behind the next load reads, as from a replica
-	broken     bool            // every call fails
-	loads      int             // how many loads were answered
+	holdLoads   int             // how many of the next loads stop between reading and answering
+	holdDeltas  int             // the same for reads of the feed
+	holdIndexes int             // the same for indexes
+	held        []chan struct{} // those that stopped
+	lag         int             // how many states behind the next load reads, as from a replica
+	broken      bool            // every call fails
+	loads       int             // how many loads were answered
+	gone        int             // how many indexes were asked for under a key that is not in use
 }
 
 // state is one committed revision. It is never changed.
@@ -38,7 +42,29 @@ type state struct {
 	keys     map[store.Digest]store.ClientKey
 	userKeys map[store.Digest]store.UserKey
 	strict   map[store.TenantID]bool
+	sealed   map[store.TenantID]sealedUnder
+	lastSeal store.KeyID         // the last encryption key: a restored backup gives its successor out again
+	material map[store.KeyID]int // what is in the encryption keys: it never comes twice
 	changes  []store.Change
+}
+
+// sealedUnder is which encryption keys a tenant uses; 0 is none, in clear.
+type sealedUnder struct {
+	current, former store.KeyID
+	rotating        bool // former counts
+}
+
+// indexUnder is a principal's index under what is in an encryption key.
+func indexUnder(key int, t store.TenantID, kind policy.Kind, id string) store.Index {
+	if key != 0 {
+		id = fmt.Sprintf("%d\x00%s", key, id)
+	}
+	return store.PlainIndex(t, kind, id)
+}
+
+// index is a principal's index as change rows carry it: under the current key.
+func (s *state) index(t store.TenantID, kind policy.Kind, id string) store.Index {
+	return indexUnder(s.material[s.sealed[t].current], t, kind, id)
 }
 
 type roleState struct {
@@ -65,6 +91,8 @@ func newWorld() *world {
 		keys:     map[store.Digest]store.ClientKey{},
 		userKeys: map[store.Digest]store.UserKey{},
 		strict:   map[store.TenantID]bool{},
+		sealed:   map[store.TenantID]sealedUnder{},
+		material: map[store.KeyID]int{},
 	}}
 	return w
 }
@@ -90,6 +118,9 @@ func (w *world) commit(change func(*state)) {
 		keys:     maps.Clone(old.keys),
 		userKeys: maps.Clone(old.userKeys),
 		strict:   maps.Clone(old.strict),
+		sealed:   maps.Clone(old.sealed),
+		lastSeal: old.lastSeal,
+		material: maps.Clone(old.material),
 	}
 	change(next)
 	for i := range next.changes {
@@ -117,6 +148,7 @@ func (s *state) tenants() []store.Tenant {
 	out := slices.Clone(modelTenants)
 	for i := range out {
 		out[i].StrictUsers = s.strict[out[i].ID]
+		out[i].Key = s.sealed[out[i].ID].current
 	}
 	return out
 }
@@ -293,8 +325,29 @@ func (w *world) Roles(_ context.Context, t store.TenantID) (store.TenantRoles, e
 	return s.tenantRoles(t), nil
 }
 
-func (w *world) PrincipalIndex(_ context.Context, t store.TenantID, _ store.KeyID, kind policy.Kind, id string) (store.Index, error) {
-	return store.PlainIndex(t, kind, id), nil
+func (w *world) PrincipalIndex(_ context.Context, t store.TenantID, key store.KeyID, kind policy.Kind, id string) (store.Index, error) {
+	w.mu.Lock()
+	if w.broken {
+		w.mu.Unlock()
+		return store.Index{}, errBroken
+	}
+	live, material := w.head().sealed[t], w.head().material[key]
+	known := key == 0 || key == live.current || live.rotating && key == live.former
+	if !known {
+		w.gone++
+	}
+	stop := w.holdIndexes > 0
+	if stop {
+		w.holdIndexes--
+	}
+	w.mu.Unlock()
+	if stop {
+		w.stop()
+	}
+	if !known {
+		return store.Index{}, fmt.Errorf("key %d of tenant %d: %w", key, t, store.ErrKeyGone)
+	}
+	return indexUnder(material, t, kind, id), nil
 }
 
 func (w *world) Grant(_ context.Context, t store.TenantID, kind policy.Kind, id string) (store.GrantRow, error) {
@@ -415,7 +468,7 @@ func (w *world) setMember(t store.TenantID, kind policy.Kind, user, role string,
 		} else {
 			delete(s.members, m)
 		}
-		c := store.Change{Kind: store.ChangeGrant, Tenant: t, Index: store.PlainIndex(t, kind, user)}
+		c := store.Change{Kind: store.ChangeGrant, Tenant: t, Index: s.index(t, kind, user)}
 		if wide {
 			c = store.Change{Kind: store.ChangeTenantGrants, Tenant: t}
 		}
@@ -447,7 +500,7 @@ func (w *world) revokeKeys(t store.TenantID, name string) {
 				delete(s.members, m)
 			}
 		}
-		s.changes = append(s.changes, store.Change{Kind: store.ChangeGrant, Tenant: t, Index: store.PlainIndex(t, policy.KindClient, name)})
+		s.changes = append(s.changes, store.Change{Kind: store.ChangeGrant, Tenant: t, Index: s.index(t, policy.KindClient, name)})
 	})
 }
 
@@ -476,7 +529,7 @@ func (w *world) revokeUserKey(digest store.Digest) {
 func (s *state) userKeyChanged(digest store.Digest, gone bool) {
 	k := s.userKeys[digest]
 	s.changes = append(s.changes, store.Change{Kind: store.ChangeKey, Tenant: k.Tenant, Digest: digest, Gone: gone},
-		store.Change{Kind: store.ChangeGrant, Tenant: k.Tenant, Index: store.PlainIndex(k.Tenant, policy.KindUser, k.User)})
+		store.Change{Kind: store.ChangeGrant, Tenant: k.Tenant, Index: s.index(k.Tenant, policy.KindUser, k.User)})
 }
 
 func (w *world) setStrict(t store.TenantID, strict bool) {
@@ -485,6 +538,37 @@ func (w *world) setStrict(t store.TenantID, strict bool) {
 			return
 		}
 		s.strict[t] = strict
+		s.changes = append(s.changes, store.Change{Kind: store.ChangeTenant, Tenant: t})
+	})
+}
+
+// beginKey gives the tenant another key, or none at all, as a rotation does: in one
+// write with the word that all its principals are named anew.
+func (w *world) beginKey(t store.TenantID, clear bool) {
+	w.commit(func(s *state) {
+		old := s.sealed[t]
+		if old.rotating || clear && old.current == 0 {
+			return
+		}
+		next := sealedUnder{former: old.current, rotating: true}
+		if !clear {
+			w.seals++
+			s.lastSeal++
+			next.current = s.lastSeal
+			s.material[next.current] = w.seals
+		}
+		s.sealed[t] = next
+		s.changes = append(s.changes, store.Change{Kind: store.ChangeTenant, Tenant: t}, store.Change{Kind: store.ChangeTenantGrants, Tenant: t})
+	})
+}
+
+// finishKey takes the tenant's former key out of use.
+func (w *world) finishKey(t store.TenantID) {
+	w.commit(func(s *state) {
+		if !s.sealed[t].rotating {
+			return
+		}
+		s.sealed[t] = sealedUnder{current: s.sealed[t].current}
 		s.changes = append(s.changes, store.Change{Kind: store.ChangeTenant, Tenant: t})
 	})
 }

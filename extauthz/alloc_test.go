@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"portcullis/internal/decisionlog"
+	"portcullis/internal/store"
 	"portcullis/policy"
 )
 
@@ -68,6 +69,22 @@ func TestWarmChecksAllocateNothing(t *testing.T) {
 	}
 	g := newGate(t, nil)
 	g.strict("globex", true)
+	warmChecksAllocateNothing(g)
+	g.rotate(store.RotateEnable, nil)
+	t.Run("sealed", func(t *testing.T) { warmChecksAllocateNothing(g.in(t)) })
+	g.rotate(store.RotateDeep, nil)
+	t.Run("sealed anew", func(t *testing.T) { warmChecksAllocateNothing(g.in(t)) })
+}
+
+// in is the gate for a part of its test.
+func (g *gate) in(t testing.TB) *gate {
+	part := *g
+	part.TB = t
+	return &part
+}
+
+func warmChecksAllocateNothing(g *gate) {
+	t := g.TB
 	for name, r := range warmCases(g) {
 		req := marshal(t, r.message())
 		for range 50 {

@@ -16,6 +16,7 @@ import (
 
 	"portcullis/cache"
 	"portcullis/internal/identity"
+	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 	"portcullis/internal/store/sqlite"
 	"portcullis/policy"
@@ -92,7 +93,7 @@ func (s *awayStore) Roles(ctx context.Context, t store.TenantID) (store.TenantRo
 	return s.Store.Roles(ctx, t)
 }
 
-func (s *awayStore) Grant(ctx context.Context, t store.TenantID, i store.Index) (store.GrantRow, error) {
+func (s *awayStore) Grant(ctx context.Context, t store.TenantID, kind policy.Kind, id string) (store.GrantRow, error) {
 	s.loads.Add(1)
 	if before := s.beforeGrant.Load(); before != nil {
 		(*before)()
@@ -100,7 +101,7 @@ func (s *awayStore) Grant(ctx context.Context, t store.TenantID, i store.Index) 
 	if err := s.gone(ctx); err != nil {
 		return store.GrantRow{}, err
 	}
-	return s.Store.Grant(ctx, t, i)
+	return s.Store.Grant(ctx, t, kind, id)
 }
 
 func (s *awayStore) Key(ctx context.Context, d store.Digest) (store.KeyRow, error) {
@@ -140,14 +141,17 @@ func (c *testClock) clock() cache.Clock {
 // gate is a core over a real SQLite file, with what a test needs around it.
 type gate struct {
 	testing.TB
-	core   *Core
-	cache  *cache.Cache
-	store  *awayStore
-	clock  *testClock
-	reg    *prometheus.Registry
-	issuer *identity.Issuer
-	keys   map[string]string // client keys by "tenant/name"
-	apiKey map[string]string // user API keys by "tenant/user"
+	core  *Core
+	cache *cache.Cache
+	store *awayStore
+	file  string // of the store, whose fields are in clear unless a test seals them
+
+	masters *sealing.Masters
+	clock   *testClock
+	reg     *prometheus.Registry
+	issuer  *identity.Issuer
+	keys    map[string]string // client keys by "tenant/name"
+	apiKey  map[string]string // user API keys by "tenant/user"
 }
 
 // newGate makes a gate whose tenant default knows ann (editor), bob (viewer) and
@@ -177,8 +181,13 @@ func (g *gate) run() {
 func bareGate(tb testing.TB, change func(*Config), tune func(*cache.Config)) *gate {
 	tb.Helper()
 	ctx := context.Background()
-	s, err := sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(tb.TempDir(), "auth.sqlite3")})
-	g := &gate{TB: tb, store: &awayStore{Store: s}, clock: &testClock{}, reg: prometheus.NewRegistry(), keys: map[string]string{}, apiKey: map[string]string{}}
+	masters, err := sealing.ParseMasters(sealing.NewMaster())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	file := filepath.Join(tb.TempDir(), "auth.sqlite3")
+	s, err := sqlite.Open(ctx, sqlite.Config{Path: file, Masters: masters})
+	g := &gate{TB: tb, store: &awayStore{Store: s}, file: file, masters: masters, clock: &testClock{}, reg: prometheus.NewRegistry(), keys: map[string]string{}, apiKey: map[string]string{}}
 	g.must(err)
 	tb.Cleanup(func() { g.must(s.Close()) })
 	g.populate(ctx)

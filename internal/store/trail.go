@@ -231,6 +231,9 @@ func (e *AuditEntry) Reveal(text string) error {
 		}
 		*field, text = rest[:n], rest[n:]
 	}
+	if text != "" {
+		return errors.New("what is hidden of an audit row has more behind it than a row hides")
+	}
 	return nil
 }
 

@@ -28,7 +28,7 @@ var directions = []direction{
 	{place: "internal/sealing", libraries: []string{"github.com/fernet/fernet-go"}},
 	{place: "internal/store/postgres/...", house: []string{"internal/sealing", "internal/store", "policy"}, libraries: []string{"github.com/jackc/pgx", "github.com/pressly/goose", "github.com/prometheus", "golang.org/x"}},
 	{place: "internal/store/sqlite/...", house: []string{"internal/sealing", "internal/store", "policy"}, libraries: []string{"modernc.org/sqlite", "github.com/pressly/goose", "github.com/prometheus", "golang.org/x"}},
-	{place: "internal/store/storetest", house: []string{"internal/store", "policy"}, libraries: []string{"pgregory.net/rapid"}},
+	{place: "internal/store/storetest", house: []string{"internal/sealing", "internal/store", "policy"}, libraries: []string{"pgregory.net/rapid"}},
 	{place: "internal/identity", house: []string{"policy"}, libraries: []string{"github.com/golang-jwt/jwt", "github.com/MicahParks/jwkset", "github.com/prometheus", "golang.org/x"}},
 	{place: "internal/decisionlog", house: []string{"policy"}, libraries: []string{"github.com/prometheus"}},
 	{place: "internal/policyfile", house: []string{"policy"}, libraries: []string{"github.com/fsnotify/fsnotify", "github.com/prometheus"}},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 	"portcullis/internal/store/storetest"
 	"portcullis/internal/testkit"
@@ -14,20 +15,49 @@ import (
 
 func TestConformance(t *testing.T) {
 	var urls sync.Map // *Store to the URL that it was opened with
-	open := func(t *testing.T, url string) store.Store {
-		st := openTest(t, url)
-		urls.Store(st, url)
-		return st
+	open := func(t *testing.T, cfg Config) (store.Store, error) {
+		st, err := Open(context.Background(), cfg)
+		if err != nil {
+			return nil, err
+		}
+		closeAtEnd(t, st)
+		urls.Store(st, cfg.URL)
+		return st, nil
+	}
+	urlOf := func(st store.Store) string {
+		url, _ := urls.Load(st)
+		return url.(string)
 	}
 	storetest.Run(t, storetest.Harness{
-		Open: func(t *testing.T) store.Store { return open(t, migrated(t)) },
-		OpenSecond: func(t *testing.T, st store.Store) store.Store {
-			url, _ := urls.Load(st)
-			return open(t, url.(string))
+		Open: func(t *testing.T, masters *sealing.Masters) store.Store {
+			st, err := open(t, Config{URL: migrated(t), Masters: masters})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return st
+		},
+		Reopen: func(t *testing.T, st store.Store, masters *sealing.Masters) (store.Store, error) {
+			return open(t, Config{URL: urlOf(st), Masters: masters})
 		},
 		Touch: func(t *testing.T, st store.Store, by store.Actor, tenant store.TenantID, principals []store.Index) store.Result {
 			t.Helper()
 			return touch(t, st.(*Store), by, tenant, principals)
+		},
+		Exec: func(t *testing.T, st store.Store, statements ...string) {
+			t.Helper()
+			execSQL(t, urlOf(st), append([]string{"SET search_path TO portcullis"}, statements...)...)
+		},
+		Count: func(t *testing.T, st store.Store, query string) (n int64) {
+			t.Helper()
+			conn := connect(t, urlOf(st))
+			defer conn.Close(context.Background())
+			if _, err := conn.Exec(t.Context(), "SET search_path TO portcullis"); err != nil {
+				t.Fatal(err)
+			}
+			if err := conn.QueryRow(t.Context(), query).Scan(&n); err != nil {
+				t.Fatalf("%s: %v", query, err)
+			}
+			return n
 		},
 	})
 }
@@ -89,10 +119,14 @@ func openTest(t *testing.T, url string) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	closeAtEnd(t, s)
+	return s
+}
+
+func closeAtEnd(t *testing.T, s *Store) {
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
 	})
-	return s
 }

@@ -2,19 +2,28 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 	"portcullis/internal/store/storetest"
 )
 
 func TestConformance(t *testing.T) {
 	storetest.Run(t, storetest.Harness{
-		Open: func(t *testing.T) store.Store { return openTest(t, filepath.Join(t.TempDir(), "store.db")) },
-		OpenSecond: func(t *testing.T, st store.Store) store.Store {
-			return openTest(t, st.(*Store).cfg.Path)
+		Open: func(t *testing.T, masters *sealing.Masters) store.Store {
+			return openWith(t, Config{Path: filepath.Join(t.TempDir(), "store.db"), Masters: masters})
+		},
+		Reopen: func(t *testing.T, st store.Store, masters *sealing.Masters) (store.Store, error) {
+			s, err := Open(context.Background(), Config{Path: st.(*Store).cfg.Path, Masters: masters})
+			if err != nil {
+				return nil, err
+			}
+			closeAtEnd(t, s)
+			return s, nil
 		},
 		Touch: func(t *testing.T, st store.Store, by store.Actor, tenant store.TenantID, principals []store.Index) store.Result {
 			t.Helper()
@@ -30,7 +39,38 @@ func TestConformance(t *testing.T) {
 			}
 			return result
 		},
+		Exec: func(t *testing.T, st store.Store, statements ...string) {
+			t.Helper()
+			db := past(t, st)
+			for _, sql := range statements {
+				if _, err := db.Exec(sql); err != nil {
+					t.Fatalf("%s: %v", sql, err)
+				}
+			}
+		},
+		Count: func(t *testing.T, st store.Store, query string) (n int64) {
+			t.Helper()
+			if err := past(t, st).QueryRow(query).Scan(&n); err != nil {
+				t.Fatalf("%s: %v", query, err)
+			}
+			return n
+		},
 	})
+}
+
+// past opens the file of a store past the store, for this test.
+func past(t *testing.T, st store.Store) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+st.(*Store).cfg.Path+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return db
 }
 
 // quickLock is the lock timeout of openQuick.
@@ -53,10 +93,14 @@ func openWith(t *testing.T, cfg Config) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	closeAtEnd(t, s)
+	return s
+}
+
+func closeAtEnd(t *testing.T, s *Store) {
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
 	})
-	return s
 }

@@ -134,6 +134,24 @@ func everyCall(k *kit) map[string]func(context.Context) error {
 			_, _, err := k.Audit(ctx, store.AuditQuery{Tenant: k.tenant, Limit: 1})
 			return err
 		},
+		"UserKey": func(ctx context.Context) error { return e(k.UserKey(ctx, key.Digest)) },
+		"CreateUserKey": func(ctx context.Context) error {
+			_, _, err := k.CreateUserKey(ctx, k.by, userKeyOf(k.tenant, "alice", "canceled"))
+			return err
+		},
+		"RevokeUserKey":   func(ctx context.Context) error { return e(k.RevokeUserKey(ctx, k.by, k.tenant, "alice", "none")) },
+		"UserKeyList":     func(ctx context.Context) error { return e(k.UserKeyList(ctx, k.tenant, "alice")) },
+		"SetStrictUsers":  func(ctx context.Context) error { return e(k.SetStrictUsers(ctx, k.by, k.tenant, true)) },
+		"Encryption":      func(ctx context.Context) error { return e(k.Encryption(ctx)) },
+		"RotationTenants": func(ctx context.Context) error { return e(k.RotationTenants(ctx, 10)) },
+		"SealCounts":      func(ctx context.Context) error { return e(k.SealCounts(ctx, store.RotateDeep)) },
+		"BeginTenant":     func(ctx context.Context) error { return e(k.BeginTenant(ctx, k.by, k.tenant)) },
+		"FinishTenant":    func(ctx context.Context) error { return e(k.FinishTenant(ctx, k.by, k.tenant)) },
+		"FinishRotation":  func(ctx context.Context) error { return e(k.FinishRotation(ctx, k.by)) },
+		"Reseal": func(ctx context.Context) error {
+			_, _, _, err := k.Reseal(ctx, k.tenant, store.ResealCursor{}, 10, nil)
+			return err
+		},
 		"FoldReports":  k.FoldReports,
 		"Sidecars":     func(ctx context.Context) error { return e(k.Sidecars(ctx)) },
 		"PruneChanges": func(ctx context.Context) error { return k.PruneChanges(ctx, 1) },

@@ -16,12 +16,13 @@ type model struct {
 	tenants  map[store.TenantID]*tenantModel
 	keys     map[store.Digest]*keyModel
 	userKeys map[store.Digest]*userKeyModel
-	index    func(store.TenantID, principal) store.Index
+	indexOf  func(store.TenantID, store.KeyID, principal) store.Index
 }
 
 type tenantModel struct {
 	name     string
 	admitted bool
+	key      store.KeyID
 	roles    map[string]*roleModel
 	grants   map[principal]map[string]int64 // role to expiry
 }
@@ -51,8 +52,13 @@ type principal struct {
 	id   string
 }
 
-func (m *model) addTenant(id store.TenantID, name string, admitted bool) {
-	m.tenants[id] = &tenantModel{name: name, admitted: admitted, roles: make(map[string]*roleModel), grants: make(map[principal]map[string]int64)}
+// index is a principal's index under the tenant's key of the moment.
+func (m *model) index(tenant store.TenantID, p principal) store.Index {
+	return m.indexOf(tenant, m.tenants[tenant].key, p)
+}
+
+func (m *model) addTenant(id store.TenantID, name string, admitted bool, key store.KeyID) {
+	m.tenants[id] = &tenantModel{name: name, admitted: admitted, key: key, roles: make(map[string]*roleModel), grants: make(map[principal]map[string]int64)}
 }
 
 // verdict is what a write does to the model.

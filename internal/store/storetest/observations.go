@@ -147,7 +147,7 @@ func sawBase(base store.Base, digests map[store.Digest]bool) observation {
 func (r *replay) checkTenants(tenants []store.Tenant) {
 	for _, t := range tenants {
 		want := r.model.tenants[t.ID]
-		if want == nil || t.Name != want.name || t.Admitted != want.admitted {
+		if want == nil || t.Name != want.name || t.Admitted != want.admitted || t.Key != want.key {
 			r.Errorf("at %d: tenant %+v, want %+v", r.now, t, want)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 func testReports(t *testing.T, h Harness) {
 	now := inMicroseconds(time.Now())
 	beat := func(id string, at time.Time, applied int64) store.Report {
-		return store.Report{Sidecar: id, Kind: store.ReportHeartbeat, At: at, Applied: applied, Staleness: time.Minute, PolicyDigest: "aa"}
+		return store.Report{Sidecar: id, Kind: store.ReportHeartbeat, At: at, Applied: applied, Staleness: time.Minute, PolicyDigest: "aa", Masters: []string{"0011223344556677"}}
 	}
 	send := func(k *kit, reports ...store.Report) {
 		k.Helper()
@@ -42,7 +42,7 @@ func testReports(t *testing.T, h Harness) {
 		}
 	}
 	sidecar := func(id string, at time.Time, applied int64) store.Sidecar {
-		return store.Sidecar{ID: id, LastSeen: at, Applied: applied, Staleness: time.Minute, PolicyDigest: "aa"}
+		return store.Sidecar{ID: id, LastSeen: at, Applied: applied, Staleness: time.Minute, PolicyDigest: "aa", Masters: []string{"0011223344556677"}}
 	}
 
 	t.Run("a sidecar is as its reports say, folded or not", func(t *testing.T) {
@@ -52,15 +52,28 @@ func testReports(t *testing.T, h Harness) {
 		want(k)
 		send(k, beat("b", now, 3), beat("a", now.Add(time.Second), 4))
 		want(k, sidecar("a", now.Add(time.Second), 4), sidecar("b", now, 3))
-		send(k, store.Report{Sidecar: "b", Kind: store.ReportApplied, At: now.Add(2 * time.Second), Applied: 5})
+		send(k, store.Report{Sidecar: "b", Kind: store.ReportApplied, At: now.Add(2 * time.Second), Applied: 5, Masters: []string{"0011223344556677"}})
 		want(k, sidecar("a", now.Add(time.Second), 4), sidecar("b", now.Add(2*time.Second), 5))
 		later := beat("b", now.Add(3*time.Second), 6)
-		later.Staleness, later.PolicyDigest = 2*time.Minute, "bb"
+		later.Staleness, later.PolicyDigest, later.Masters = 2*time.Minute, "bb", []string{"8899aabbccddeeff", "0011223344556677"}
 		send(k, later)
-		b := store.Sidecar{ID: "b", LastSeen: now.Add(3 * time.Second), Applied: 6, Staleness: 2 * time.Minute, PolicyDigest: "bb"}
+		b := store.Sidecar{ID: "b", LastSeen: now.Add(3 * time.Second), Applied: 6, Staleness: 2 * time.Minute, PolicyDigest: "bb", Masters: later.Masters}
 		want(k, sidecar("a", now.Add(time.Second), 4), b)
 		if k.head() != before {
 			t.Errorf("reports took the revision from %v to %v", before, k.head())
+		}
+	})
+
+	t.Run("of the masters the last word counts, not the longest", func(t *testing.T) {
+		k := newKit(t, h)
+		at := now
+		for _, masters := range [][]string{{"old"}, {"new", "old"}, {"new"}, nil, {"a", "b", "c", "d", "e", "f", "g", "h"}} {
+			at = at.Add(time.Second)
+			said, is := beat("a", at, 1), sidecar("a", at, 1)
+			said.Masters, is.Masters = masters, masters
+			send(k, said)
+			send(k, store.Report{Sidecar: "a", Kind: store.ReportUses, At: at, Masters: []string{"no word of it"}})
+			want(k, is)
 		}
 	})
 

@@ -30,11 +30,18 @@ type written struct {
 // Afterwards the writes are applied to a model in the order of their revisions,
 // and each thing that was read must be true at exactly the revision that came
 // with it.
-func testSnapshots(t *testing.T, h Harness) {
-	k := newKit(t, h)
+func testSnapshots(t *testing.T, h Harness) { storm(newKit(t, h), nil) }
+
+// storm is testSnapshots on a store, with something that goes on beside it and that
+// may be nil: it ends by itself once it has done enough and stop is closed.
+func storm(k *kit, beside func(w *world, handles []*kit, stop <-chan struct{})) {
 	handles := []*kit{k, k.second()}
 	acme := k.newTenant("acme")
-	w := &world{kit: k, tenants: []store.TenantID{k.tenant, acme}, expiries: expiry.UnixNano()}
+	w := &world{kit: k, tenants: []store.TenantID{k.tenant, acme}, expiries: expiry.UnixNano(), indexes: make(map[indexed]store.Index)}
+	for _, tenant := range w.tenants {
+		w.first = append(w.first, k.keyOf(tenant))
+		w.keepIndexes(tenant, k.keyOf(tenant))
+	}
 	start := k.head()
 
 	var writers, readers sync.WaitGroup
@@ -54,10 +61,21 @@ func testSnapshots(t *testing.T, h Harness) {
 		rng := rand.New(rand.NewPCG(uint64(i), 7))
 		readers.Go(func() { read(handles[i%len(handles)], rng, stop) })
 	}
+	if beside != nil {
+		readers.Go(func() {
+			w.readLists(handles[1], rand.New(rand.NewPCG(99, 7)), stop)
+		})
+		written := make(chan struct{})
+		var other sync.WaitGroup
+		other.Go(func() { beside(w, handles, written) })
+		writers.Wait()
+		close(written)
+		other.Wait()
+	}
 	writers.Wait()
 	close(stop)
 	readers.Wait()
-	if t.Failed() {
+	if k.Failed() {
 		return
 	}
 	w.replay(start)
@@ -74,6 +92,15 @@ type world struct {
 	expiries int64  // each membership gets the next: it tells which write made it
 	secret   string // the key that was made last
 	userKeys []store.UserKey
+	indexes  map[indexed]store.Index // under keys that may be gone by the time of the replay
+	first    []store.KeyID           // of tenants, at the start
+}
+
+// indexed is what an index is of.
+type indexed struct {
+	tenant store.TenantID
+	key    store.KeyID
+	p      principal
 }
 
 func (w *world) see(o observation) {
@@ -197,7 +224,7 @@ func (w *world) write(on *kit, rng *rand.Rand, secret string) {
 		wr.what = "create tenant"
 		made, wr.result, err = on.CreateTenant(w.ctx, w.by, store.NewTenant{Name: "t-" + secret})
 		wr.apply = func(m *model, _ int64) verdict {
-			m.addTenant(made.ID, "t-"+secret, false)
+			m.addTenant(made.ID, "t-"+secret, false, made.Key)
 			return did(store.Change{Kind: store.ChangeTenant, Tenant: made.ID})
 		}
 	}
@@ -317,9 +344,23 @@ func (w *world) noErr(what string, err error) {
 	}
 }
 
-func (w *world) indexOf(tenant store.TenantID, p principal) store.Index {
-	index, err := w.PrincipalIndex(w.ctx, tenant, w.keyOf(tenant), p.kind, p.id)
-	w.noErr("index", err)
+// keepIndexes learns the indexes of everybody under the tenant's key.
+func (w *world) keepIndexes(tenant store.TenantID, key store.KeyID) {
+	for _, kind := range []policy.Kind{policy.KindUser, policy.KindClient} {
+		p := principal{kind, "ci"}
+		index, err := w.PrincipalIndex(w.ctx, tenant, key, p.kind, p.id)
+		w.noErr("index", err)
+		w.mu.Lock()
+		w.indexes[indexed{tenant, key, p}] = index
+		w.mu.Unlock()
+	}
+}
+
+func (w *world) indexOf(tenant store.TenantID, key store.KeyID, p principal) store.Index {
+	index, ok := w.indexes[indexed{tenant, key, p}]
+	if !ok {
+		w.Errorf("there is no index of %v under key %d of tenant %d", p, key, tenant)
+	}
 	return index
 }
 
@@ -330,13 +371,13 @@ func (w *world) replay(start store.Revision) {
 	slices.SortStableFunc(w.reads, func(a, b observation) int { return int(a.at.Number - b.at.Number) })
 	r := &replay{
 		T:       w.T,
-		model:   &model{tenants: make(map[store.TenantID]*tenantModel), keys: make(map[store.Digest]*keyModel), userKeys: make(map[store.Digest]*userKeyModel), index: w.indexOf},
+		model:   &model{tenants: make(map[store.TenantID]*tenantModel), keys: make(map[store.Digest]*keyModel), userKeys: make(map[store.Digest]*userKeyModel), indexOf: w.indexOf},
 		changes: make(map[int64][]store.Change),
 		born:    make(map[policy.RoleID]roleBirth),
 		ids:     make(map[roleBirth]policy.RoleID),
 	}
-	r.model.addTenant(w.tenants[0], store.DefaultTenant, true)
-	r.model.addTenant(w.tenants[1], "acme", true)
+	r.model.addTenant(w.tenants[0], store.DefaultTenant, true, w.first[0])
+	r.model.addTenant(w.tenants[1], "acme", true, w.first[1])
 
 	at, reads, outcomes := start, w.reads, make(map[store.Outcome]int)
 	check := func() {

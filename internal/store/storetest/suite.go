@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 	"portcullis/policy"
 )
@@ -17,19 +18,49 @@ import (
 // Harness opens stores for the suite. Every function ends the test on failure,
 // and leaves closing to t.Cleanup.
 type Harness struct {
-	// Open makes an empty database and opens it.
-	Open func(t *testing.T) store.Store
-	// OpenSecond opens the database of st once more, as another process would:
-	// nothing in memory is shared.
-	OpenSecond func(t *testing.T, st store.Store) store.Store
+	// Open makes an empty database, in clear, and opens it with these master keys;
+	// nil is none.
+	Open func(t *testing.T, masters *sealing.Masters) store.Store
+	// Reopen opens the database of st once more, as another process would: nothing
+	// in memory is shared. The error is the store's own, for not opening.
+	Reopen func(t *testing.T, st store.Store, masters *sealing.Masters) (store.Store, error)
 	// Touch commits one write through the store's own write path, with a change
 	// set (store.ChangeSet) that names each of the principals of tenant, and any
 	// audit row. No single write of the contract touches so many.
 	Touch func(t *testing.T, st store.Store, by store.Actor, tenant store.TenantID, principals []store.Index) store.Result
+	// Exec runs statements of SQL on the database of st past the store, as other
+	// hands would. Tables go by their bare names.
+	Exec func(t *testing.T, st store.Store, statements ...string)
+	// Count reads the one whole number that a query gives, past the store.
+	Count func(t *testing.T, st store.Store, query string) int64
+
+	sealed bool // each new database is sealed before its test begins
 }
 
-// Run runs the suite.
+// Run runs the suite: every group on databases in clear, every group once more on
+// sealed ones, with the same results and messages, and what is about sealing itself.
 func Run(t *testing.T, h Harness) {
+	runGroups(t, h)
+	t.Run("Sealed", func(t *testing.T) {
+		h.sealed = true
+		runGroups(t, h)
+	})
+	for _, group := range []struct {
+		name string
+		run  func(*testing.T, Harness)
+	}{
+		{"Encryption", testEncryption},
+		{"Masters", testMasters},
+		{"Rotation", testRotation},
+		{"RotationWrites", testRotationWrites},
+		{"Rotating", testRotating},
+		{"Unreadable", testUnreadable},
+	} {
+		t.Run(group.name, func(t *testing.T) { group.run(t, h) })
+	}
+}
+
+func runGroups(t *testing.T, h Harness) {
 	for _, group := range []struct {
 		name string
 		run  func(*testing.T, Harness)
@@ -65,22 +96,26 @@ const callTimeout = 30 * time.Second
 type kit struct {
 	*testing.T
 	store.Store
-	h      Harness
-	ctx    context.Context
-	by     store.Actor
-	tenant store.TenantID // default
+	h       Harness
+	masters *sealing.Masters // nil: none
+	ctx     context.Context
+	by      store.Actor
+	tenant  store.TenantID // default
 }
 
 func newKit(t *testing.T, h Harness) *kit {
 	t.Helper()
-	return kitOn(t, h, h.Open(t))
+	if h.sealed {
+		return newSealedKit(t, h)
+	}
+	return kitOn(t, h, h.Open(t, nil), nil)
 }
 
-func kitOn(t *testing.T, h Harness, st store.Store) *kit {
+func kitOn(t *testing.T, h Harness, st store.Store, masters *sealing.Masters) *kit {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*callTimeout)
 	t.Cleanup(cancel)
-	k := &kit{T: t, Store: st, h: h, ctx: ctx, by: actor()}
+	k := &kit{T: t, Store: st, h: h, masters: masters, ctx: ctx, by: actor()}
 	k.tenant = k.tenantID(store.DefaultTenant)
 	return k
 }
@@ -88,7 +123,14 @@ func kitOn(t *testing.T, h Harness, st store.Store) *kit {
 // second is another handle on the same database.
 func (k *kit) second() *kit {
 	k.Helper()
-	return kitOn(k.T, k.h, k.h.OpenSecond(k.T, k.Store))
+	return k.secondWith(k.masters)
+}
+
+// secondWith is another handle that holds other masters.
+func (k *kit) secondWith(masters *sealing.Masters) *kit {
+	k.Helper()
+	st, err := k.h.Reopen(k.T, k.Store, masters)
+	return kitOn(k.T, k.h, must[store.Store](k)(st, err), masters)
 }
 
 func actor() store.Actor {
