@@ -17,8 +17,12 @@ import (
 // newVerifiers verifies tokens as the settings say, those of outside issuers not
 // before Apply names them. It takes the zero fields of more as they stand.
 func newVerifiers(cfg *config.Config, more identity.VerifiersConfig) (*identity.Verifiers, error) {
+	keys := &identity.OwnKeys{}
+	if err := keys.SetKeys(identity.PublicKeys(cfg.JWTPrivateKeys)); err != nil {
+		return nil, fmt.Errorf("AUTH_JWT_PRIVATE_KEY: %w", err)
+	}
 	own, err := identity.NewVerifier(identity.VerifierConfig{
-		Secret: []byte(cfg.JWTSecretKey.Reveal()), Algorithm: cfg.JWTAlgorithm,
+		Secret: []byte(cfg.JWTSecretKey.Reveal()), Algorithm: cfg.JWTAlgorithm, Keys: keys,
 		Issuer: cfg.JWTIssuer, Audience: cfg.JWTAudience,
 	})
 	if err != nil {
@@ -69,7 +73,7 @@ func (a *app) openGate(p *process) (err error) {
 	} else {
 		a.log.Info("policy loaded", "path", cfg.PolicyFile, "policy", a.policy.Policy().Digest(), "rules", a.policy.Policy().Len())
 	}
-	if !cfg.JWTSecretKey.IsSet() {
+	if !cfg.JWTSecretKey.IsSet() && len(cfg.JWTPrivateKeys) == 0 {
 		a.log.Warn("AUTH_JWT_SECRET_KEY is not set: every token will be refused but those of the policy's issuers; client keys work")
 	}
 	if a.decisions, err = decisionlog.New(decisionlog.Config{

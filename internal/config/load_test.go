@@ -170,7 +170,7 @@ func TestValues(t *testing.T) {
 		{"AUTH_CLIENT_KEY", []string{aClientKey, strings.ToUpper(aClientKey)}, []string{"my-app-key", "6f9619ff-8b86-1011-b42d-00c04fc964ff", "6f9619ff-8b86-4011-742d-00c04fc964ff"}},
 		{"AUTH_CLIENT_KEY_OVERLAP", []string{"0s", "90m", "30d"}, []string{"31d", "-1h", "1", "1w", "d", "-1d", "1.5d"}},
 		{"AUTH_JWT_SECRET_KEY", []string{strings.Repeat("k", 32)}, []string{strings.Repeat("k", 31), "k"}},
-		{"AUTH_JWT_ALGORITHM", []string{"HS256", "HS384", "HS512"}, []string{"none", "RS256", "hs256", "EdDSA"}},
+		{"AUTH_JWT_ALGORITHM", []string{"HS256", "HS384", "HS512", "RS256", "ES256", "EdDSA"}, []string{"none", "RS512", "hs256", "ES384", "eddsa"}},
 		{"AUTH_JWT_ISSUER", []string{"https://gate.example.com"}, []string{"a\nb", strings.Repeat("a", 1025)}},
 		{"AUTH_JWT_ACCESS_TOKEN_EXPIRE_MINUTES", []string{"1", "525600"}, []string{"0", "-1", "15m", "525601"}},
 		{"AUTH_DECISION_LOG", []string{"off", "denied", "all", "0", "1", "0.25", "1e-3"}, []string{"on", "1.1", "-0.1", "NaN", "ALL", "10%"}},
@@ -221,8 +221,6 @@ func TestUnsupportedSettingsAreNotIgnored(t *testing.T) {
 		"AUTH_RATE_LIMIT":                    "6000/m",
 		"AUTH_RATE_LIMIT_WRITES":             "3000/m",
 		"AUTH_RATE_LIMIT_FAILURES":           "5/m",
-		"AUTH_JWT_PRIVATE_KEY":               "x",
-		"AUTH_JWT_PRIVATE_KEY_FILE":          "x",
 		"AUTH_JWT_REFRESH_TOKEN_EXPIRE_DAYS": "30",
 	}
 	for _, u := range unsupported {
