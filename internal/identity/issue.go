@@ -59,7 +59,8 @@ type signer struct {
 }
 
 func (k *PrivateKey) asSigner() *signer {
-	return &signer{k.held.method, k.held.signer, k.held.public.KeyID}
+	held := k.held()
+	return &signer{held.method, held.signer, held.public.KeyID}
 }
 
 // NewIssuer returns an Issuer. It returns ErrNoSecret or ErrNoPrivateKey where there

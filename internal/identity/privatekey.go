@@ -23,9 +23,9 @@ const MaxPrivateKeys = 16
 // PrivateKey signs tokens of our own. Formatting and logging show its algorithm and
 // key id, never the key. It is immutable.
 type PrivateKey struct {
-	// A pointer, since package fmt prints the plain fields of a struct that is held
-	// in an unexported field without asking its methods.
-	held *heldKey
+	// A function, since package fmt asks no method of what is held in an unexported
+	// field, and follows a pointer to a struct where the verb does not fit it.
+	held func() *heldKey
 }
 
 type heldKey struct {
@@ -50,18 +50,19 @@ func NewPrivateKey(signer crypto.Signer) (*PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &PrivateKey{&heldKey{signer, jwt.GetSigningMethod(public.Algorithm), public}}, nil
+	held := &heldKey{signer, jwt.GetSigningMethod(public.Algorithm), public}
+	return &PrivateKey{func() *heldKey { return held }}, nil
 }
 
 // KeyID is the thumbprint of the key's public half, RFC 7638.
-func (k *PrivateKey) KeyID() string { return k.held.public.KeyID }
+func (k *PrivateKey) KeyID() string { return k.held().public.KeyID }
 
 // Algorithm is the one that the key signs with: RS256, ES256 or EdDSA.
-func (k *PrivateKey) Algorithm() string { return k.held.public.Algorithm }
+func (k *PrivateKey) Algorithm() string { return k.held().public.Algorithm }
 
 // Public is the key's public half, without bounds in time.
 func (k *PrivateKey) Public() PublicKey {
-	public := k.held.public
+	public := k.held().public
 	public.JWK = slices.Clone(public.JWK)
 	return public
 }
@@ -80,7 +81,7 @@ func (k PrivateKey) String() string {
 	if k.held == nil {
 		return "no key"
 	}
-	return "the " + k.held.public.Algorithm + " key " + k.held.public.KeyID
+	return "the " + k.held().public.Algorithm + " key " + k.held().public.KeyID
 }
 
 // Format serves every verb of package fmt, %x and %#v among them.
