@@ -14,8 +14,8 @@ import (
 
 func newTokenCommand(p *process) *cobra.Command {
 	return newGroupCommand("token", "Tokens: sign our own, examine any", `Tokens are JWTs: our own, signed with AUTH_JWT_SECRET_KEY, which the gate verifies
-with the same secret, or with AUTH_JWT_PRIVATE_KEY, and those of the outside issuers that the policy file names.
-They name a principal; what it may do is decided by its roles when it asks.`, newTokenIssueCommand(p), newTokenInspectCommand(p))
+with the same secret, or with AUTH_JWT_PRIVATE_KEY; and those of the outside
+issuers that the policy file names. They name a principal; what it may do is decided by its roles when it asks.`, newTokenIssueCommand(p), newTokenInspectCommand(p))
 }
 
 type tokenJSON struct {
