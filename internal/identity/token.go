@@ -227,7 +227,7 @@ func hmacAlgorithm(name string) (string, error) {
 	case "HS256", "HS384", "HS512":
 		return name, nil
 	}
-	return "", fmt.Errorf("algorithm %q: want HS256, HS384 or HS512", name)
+	return "", fmt.Errorf("algorithm %q: want HS256, HS384 or HS512, or with keys RS256, ES256 or EdDSA", name)
 }
 
 // Verify verifies a token as it came after "Bearer ". It returns ReasonOK and
