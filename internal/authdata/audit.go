@@ -12,7 +12,7 @@ func (s *Source) Audit(ctx context.Context, after Cursor) iter.Seq2[AuditEntry, 
 	q := query{
 		table:   tableAudit,
 		columns: cols("t", "id", "timestamp", "client_id", "user", "action", "resource", "details", "ip_address", "user_agent", "success"),
-		from:    s.db.table(tableAudit) + " AS t WHERE t.id >= $1",
+		from:    s.db.table(tableAudit) + " AS t WHERE t.id >= CAST($1 AS BIGINT)",
 		order:   `t.id, t."timestamp"`,
 	}
 	id, seen := after.start()

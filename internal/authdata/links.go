@@ -31,8 +31,8 @@ func (s *Source) linked(links, owner, ownerID, name string) query {
 			{"same_tenant", "CASE WHEN g.creator = o.creator THEN 1 ELSE 0 END"},
 		},
 		from: s.db.table(owner) + " AS o LEFT JOIN " + s.db.table(links) + " AS l ON l." + ownerID + " = o.id LEFT JOIN " +
-			s.db.table(tableRole) + " AS g ON g.id = l.group_id WHERE o.creator = $1 AND o.id >= $2 AND (o.id > $2 OR COALESCE(l.group_id, " +
-			noSub + ") > $3) AND " + notFalse(s.db, quote("o", columnIsActive)),
+			s.db.table(tableRole) + " AS g ON g.id = l.group_id WHERE o.creator = $1 AND o.id >= CAST($2 AS BIGINT) AND (o.id > CAST($2 AS BIGINT) OR COALESCE(l.group_id, " +
+			noSub + ") > CAST($3 AS BIGINT)) AND " + notFalse(s.db, quote("o", columnIsActive)),
 		order: "o.id, COALESCE(l.group_id, " + noSub + ")",
 		links: true,
 	}

@@ -191,7 +191,11 @@ func (p *postgresDB) rows(ctx context.Context, query string, args ...any) iter.S
 // there are so many others.
 func fetch(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch, others int) (page [][]*string, err error) {
 	results := conn.SendBatch(ctx, batch)
-	defer func() { err = errors.Join(err, results.Close()) }()
+	defer func() {
+		if closing := results.Close(); err == nil {
+			err = closing
+		}
+	}()
 	for range others {
 		if _, err := results.Exec(); err != nil {
 			return nil, err

@@ -51,7 +51,7 @@ func (s *Source) Tenants(ctx context.Context) iter.Seq2[Secret, error] {
 
 // ofTenant is the conditions of a stream of one tenant's rows by id.
 func (s *Source) ofTenant(table string, active bool) string {
-	from := s.db.table(table) + " AS t WHERE t.creator = $1 AND t.id > $2"
+	from := s.db.table(table) + " AS t WHERE t.creator = $1 AND t.id > CAST($2 AS BIGINT)"
 	if active {
 		from += " AND " + notFalse(s.db, quote("t", columnIsActive))
 	}
