@@ -117,10 +117,11 @@ func (s *sqliteDB) catalog(ctx context.Context) (catalog, error) {
 
 func (s *sqliteDB) table(name string) string { return `main."` + name + `"` }
 
-// text goes by way of a BLOB, since substr of text ends at a NUL, and by way of
-// TEXT before that, since a number as BLOB is its text.
+// text cuts a BLOB, since substr of text ends at a NUL, and cuts only what is too
+// long, since substr of an empty BLOB is NULL: an expiry that is ” would be none.
 func (s *sqliteDB) text(expr string) string {
-	return fmt.Sprintf("CAST(substr(CAST(CAST(%s AS TEXT) AS BLOB), 1, %d) AS TEXT)", expr, maxText+1)
+	text := "CAST(" + expr + " AS TEXT)"
+	return fmt.Sprintf("CASE WHEN COALESCE(length(CAST(%[1]s AS BLOB)), 0) <= %[2]d THEN %[1]s ELSE CAST(substr(CAST(%[1]s AS BLOB), 1, %[2]d + 1) AS TEXT) END", text, maxText)
 }
 
 func (s *sqliteDB) booleans() (yes, no []string) { return []string{"1"}, []string{"0"} }

@@ -59,18 +59,17 @@ func stream[T any](ctx context.Context, s *Source, tenant Secret, q query, args 
 			}
 			row, ok := read(f)
 			switch {
-			case f.err == nil && !ok:
-				continue
-			case f.err == nil:
-				if !yield(row, nil) {
+			case f.err != nil && f.err.Kind != Invalid:
+				if !yield(zero, f.err) {
 					return
 				}
-			case f.err.Kind == Invalid && ok:
+			case !ok: // and then a name of it harms nobody
+			case f.err != nil:
 				if !yield(row, f.err) {
 					return
 				}
 			default:
-				if !yield(zero, f.err) {
+				if !yield(row, nil) {
 					return
 				}
 			}
