@@ -212,6 +212,7 @@ func TestWhatOnlySQLiteHolds(t *testing.T) {
 func TestWhatOnlyPostgresHolds(t *testing.T) {
 	db := newPostgres(t, "auth_rbac")
 	a := "'" + tenantA + "'"
+	name := db.url[strings.Index(db.url, "/test_")+1 : strings.Index(db.url, "?")]
 	db.exec(t,
 		"ALTER TABLE auth_permission ALTER is_active TYPE INTEGER USING is_active::int",
 		"ALTER TABLE auth_group ALTER date_created TYPE TIMESTAMPTZ",
@@ -222,7 +223,8 @@ func TestWhatOnlyPostgresHolds(t *testing.T) {
 			"(3, "+a+", 'bc', true, '0044-03-15 00:00:00 BC'), (4, "+a+", 'far', true, '12024-01-01 00:00:00'), (5, "+a+", 'never', true, '-infinity')",
 		`INSERT INTO audit_log (id, timestamp, action, details, success) VALUES (1, '2024-05-06 00:00:00', 'A', '{"x": 1}', 1)`,
 		`INSERT INTO auth_api_key (id, key_id, creator, "user", key_hash, key_prefix, is_active) VALUES (1, 'ABCDEF00-0000-4000-8000-000000000001', `+a+", 'u', '"+strings.Repeat("ab", 32)+"', 'rak_x', true)",
-		"ALTER DATABASE "+db.url[strings.Index(db.url, "/test_")+1:strings.Index(db.url, "?")]+" SET DateStyle = 'German'")
+		"ALTER DATABASE "+name+" SET DateStyle = 'German'", "ALTER DATABASE "+name+" SET TimeZone = 'Asia/Tokyo'",
+		"ALTER DATABASE "+name+" SET default_transaction_isolation = 'serializable'", "ALTER DATABASE "+name+" SET standard_conforming_strings = off")
 	s := db.open(t, "")
 	all := s.said(t, tenantA)
 	expectParts(t, "permissions", all["permissions"], "1 one", "! table auth_permission, row 3, column is_active: is no boolean")

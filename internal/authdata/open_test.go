@@ -115,6 +115,38 @@ func TestAFileIsOnlyRead(t *testing.T) {
 	}
 }
 
+// What Auth was writing when it was killed can only be undone by who may write.
+func TestAFileThatAuthLeftHalfWritten(t *testing.T) {
+	db := newSQLite(t)
+	auth, err := sql.Open("sqlite", db.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer auth.Close()
+	auth.SetMaxOpenConns(1)
+	many := "WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < 2000) "
+	for _, statement := range []string{
+		many + "INSERT INTO audit_log (id, timestamp, action) SELECT i, '2024-05-06 00:00:00', 'BEFORE' FROM s",
+		"PRAGMA cache_size = 1", "BEGIN", "UPDATE audit_log SET action = 'HALFWAY'",
+	} {
+		if _, err := auth.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	killed := filepath.Join(t.TempDir(), "killed.sqlite3")
+	for _, suffix := range []string{"", "-journal"} {
+		text, err := os.ReadFile(db.url + suffix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(killed+suffix, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused(t, Config{URL: killed}, "was left in the middle of a write: start Auth on it once")
+	refused(t, Config{URL: db.url}, "is being written by another program")
+}
+
 // Auth's last writes may be in its log alone.
 func TestAFileThatAuthHasOpen(t *testing.T) {
 	db := newSQLite(t)
@@ -167,6 +199,7 @@ func TestNoErrorHoldsThePassword(t *testing.T) {
 		"postgres://auth:1#" + password + "@127.0.0.1/db",
 		"postgres://auth:%zz" + password + "@127.0.0.1/db",
 		"postgres://auth:" + password + "@127.0.0.1:1/db?sslmode=what",
+		"postgres://127.0.0.1:1/db?sslmode=what&password=" + password,
 		"postgres:/auth:" + password + "@127.0.0.1/db",
 		"mysql://auth:" + password + "@127.0.0.1/db",
 		"host=127.0.0.1 port=1 password=" + password,
