@@ -36,7 +36,8 @@ type Source struct {
 //
 // An SQLite file in its default journal mode is locked for writers until Close:
 // Auth's own writes wait, and fail after its time-out. In WAL mode, and in
-// Postgres, Auth writes on unhindered.
+// Postgres, Auth writes on unhindered. In WAL mode SQLite may leave its -shm and
+// -wal beside the file, owned by this process's user, so run as Auth's.
 func Open(ctx context.Context, cfg Config) (*Source, error) {
 	at, err := locate(cfg.URL)
 	if err != nil {
