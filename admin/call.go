@@ -84,7 +84,8 @@ func (a *API) answer(c *call) (status int, body []byte) {
 	}
 	f := failureOf(err)
 	a.report(c, f)
-	return f.status, encodeError(f.status, f.message, c.now)
+	a.recordRefusal(c, f)
+	return f.status, f.encode(c.now)
 }
 
 // report sets the headers of a failure, counts it and logs its cause.
@@ -174,7 +175,7 @@ func (a *API) admit(c *call) error {
 		}
 	}
 	if c.ContentLength > maxBody {
-		return &failure{status: http.StatusRequestEntityTooLarge, message: "The body is larger than 1 MiB."}
+		return &failure{status: http.StatusRequestEntityTooLarge, message: messageBodyTooBig}
 	}
 	if !c.route.writes {
 		return nil

@@ -224,7 +224,7 @@ portcullis_admin_requests_total{code="405",method="other",route="/api/role/{role
 	h.metricsAre("portcullis_audit_events_total", `
 # HELP portcullis_audit_events_total Audit rows committed for requests to the admin API, by action.
 # TYPE portcullis_audit_events_total counter
-portcullis_audit_events_total{action="CREATE_ROLE"} 2
+portcullis_audit_events_total{action="CREATE_ROLE"} 3
 `)
 }
 

@@ -197,6 +197,12 @@ type answer struct {
 // that name ("nobody" sends no key), with more header lines.
 func (h *house) ask(caller, method, target string, lines ...string) answer {
 	h.t.Helper()
+	return h.askWith(caller, method, target, "", lines...)
+}
+
+// askWith is ask with a body.
+func (h *house) askWith(caller, method, target, body string, lines ...string) answer {
+	h.t.Helper()
 	if caller != "nobody" {
 		key, ok := h.keys[caller]
 		if !ok {
@@ -204,7 +210,7 @@ func (h *house) ask(caller, method, target string, lines ...string) answer {
 		}
 		lines = append(lines, "Authorization: Bearer "+key)
 	}
-	return h.send(method+" "+target+" HTTP/1.1", lines, "")
+	return h.send(method+" "+target+" HTTP/1.1", lines, body)
 }
 
 // send writes a request as it stands and reads the response.
