@@ -1,16 +1,11 @@
 package admin_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,6 +19,7 @@ import (
 	"portcullis/internal/store/postgres"
 	"portcullis/internal/store/sqlite"
 	"portcullis/internal/testkit"
+	"portcullis/internal/testkit/transcript"
 )
 
 // backends are the stores that every test of the API runs on.
@@ -193,6 +189,10 @@ type answer struct {
 	body   string
 }
 
+func (a answer) match(status int, body string) error {
+	return transcript.Answer{Status: a.status, Header: a.header, Body: a.body}.Match(status, body)
+}
+
 // ask sends a request whose target is exactly the given bytes, as the caller of
 // that name ("nobody" sends no key), with more header lines.
 func (h *house) ask(caller, method, target string, lines ...string) answer {
@@ -216,27 +216,9 @@ func (h *house) askWith(caller, method, target, body string, lines ...string) an
 // send writes a request as it stands and reads the response.
 func (h *house) send(requestLine string, lines []string, body string) answer {
 	h.t.Helper()
-	conn, err := net.Dial("tcp", h.addr)
+	got, err := transcript.Server{Addr: h.addr}.Send(requestLine, lines, body)
 	must(h.t, err)
-	defer conn.Close()
-	must(h.t, conn.SetDeadline(time.Now().Add(60*time.Second)))
-	var b bytes.Buffer
-	b.WriteString(requestLine + "\r\nHost: admin.test\r\nConnection: close\r\n")
-	for _, l := range lines {
-		b.WriteString(l + "\r\n")
-	}
-	if body != "" {
-		b.WriteString("Content-Length: " + strconv.Itoa(len(body)) + "\r\n")
-	}
-	b.WriteString("\r\n" + body)
-	go conn.Write(b.Bytes()) // a refusal may come before all of it is read
-	method, _, _ := strings.Cut(requestLine, " ")
-	response, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
-	must(h.t, err)
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	must(h.t, err)
-	return answer{response.StatusCode, response.Header, string(text)}
+	return answer{got.Status, got.Header, got.Body}
 }
 
 // revision is the store's newest.
