@@ -81,27 +81,6 @@ type house struct {
 	tenants map[string]store.TenantID
 }
 
-// callers are the keys of a house. The tenant "default" is the one under test;
-// "globex" is another one, whose key lacks nothing in it.
-var callers = []struct {
-	name, tenant string
-	scopes       []store.Scope
-}{
-	{"manager", store.DefaultTenant, store.DefaultScopes()},
-	{"check", store.DefaultTenant, []store.Scope{store.ScopeCheck}},
-	{"manage", store.DefaultTenant, []store.Scope{store.ScopeManage}},
-	{"keys", store.DefaultTenant, []store.Scope{store.ScopeKeys}},
-	{"tokens", store.DefaultTenant, []store.Scope{store.ScopeTokens}},
-	{"audit", store.DefaultTenant, []store.Scope{store.ScopeAudit}},
-	{"operator", store.DefaultTenant, []store.Scope{store.ScopeOperator}},
-	{"scopeless", store.DefaultTenant, nil},
-	{"stranger", "globex", store.DefaultScopes()},
-	{"unadmitted", "umbra", store.DefaultScopes()},
-	{"revoked", store.DefaultTenant, store.DefaultScopes()},
-	{"expired", store.DefaultTenant, store.DefaultScopes()},
-	{"unknown", "", nil}, // a well-formed key that nobody registered
-}
-
 func newHouse(t testing.TB, o options) *house {
 	t.Helper()
 	ctx := t.Context()
@@ -109,30 +88,9 @@ func newHouse(t testing.TB, o options) *house {
 		o.open = openSQLite
 	}
 	st := o.open(t)
-	h := &house{t: t, store: st, keys: map[string]string{}, tenants: map[string]store.TenantID{}, log: &lockedBuffer{}}
-	by := store.Actor{Name: "cli"}
-	for name, admitted := range map[string]bool{"globex": true, "umbra": false} {
-		tenant, _, err := st.CreateTenant(ctx, by, store.NewTenant{Name: name, Admitted: admitted})
-		must(t, err)
-		h.tenants[name] = tenant.ID
-	}
-	tenant, err := st.TenantByName(ctx, store.DefaultTenant)
-	must(t, err)
-	h.tenants[store.DefaultTenant] = tenant.ID
-	for _, c := range callers {
-		secret := identity.NewClientKey()
-		h.keys[c.name] = string(secret[:])
-		if c.tenant == "" {
-			continue
-		}
-		key := store.NewKey{Tenant: h.tenants[c.tenant], Name: c.name, Digest: identity.KeyDigest(secret), Prefix: string(secret[:8]), Scopes: c.scopes}
-		if c.name == "expired" {
-			key.Expires = time.Now().Add(-time.Minute)
-		}
-		_, _, err := st.CreateKey(ctx, by, key)
-		must(t, err)
-	}
-	_, _, err = st.RevokeKeys(ctx, by, h.tenants[store.DefaultTenant], "revoked")
+	h := &house{t: t, store: st, log: &lockedBuffer{}}
+	var err error
+	h.keys, h.tenants, err = transcript.Furnish(ctx, st)
 	must(t, err)
 	if o.wrap != nil {
 		h.store = o.wrap(st)
