@@ -43,6 +43,7 @@ var directions = []direction{
 	{place: "cmd/...", house: []string{"..."}, libraries: []string{anyLibrary}},
 
 	// What serves the house and is not part of it.
+	{place: "internal/testkit/transcript", house: []string{"internal/identity", "internal/store"}, libraries: []string{anyLibrary}},
 	{place: "internal/testkit/...", house: []string{"internal/testkit"}, libraries: []string{anyLibrary}},
 	{place: "internal/readme"},
 	{place: "internal/demo/...", house: []string{"..."}, libraries: []string{anyLibrary}},
