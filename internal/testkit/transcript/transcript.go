@@ -248,7 +248,7 @@ func (p *player) matchBody(e exchange, got string) error {
 	return p.matchJSON("$", have, want)
 }
 
-// forms are what a placeholder stands for. A value that is no string is compared
+// forms are what a blank stands for. A value that is no string is compared
 // as it is written in JSON.
 var forms = map[string]*regexp.Regexp{
 	"any":    regexp.MustCompile(`(?s)^.*$`),
@@ -260,12 +260,12 @@ var forms = map[string]*regexp.Regexp{
 	"fpr":    regexp.MustCompile(`^"fpr_[0-9a-f]{32}"$`),
 }
 
-var placeholder = regexp.MustCompile(`^<([a-z]+)(?::([a-z_0-9]+))?>$`)
+var blank = regexp.MustCompile(`^<([a-z]+)(?::([a-z_0-9]+))?>$`)
 
 // matchText compares a value with a string of the transcript, and keeps it where
-// the string is a placeholder with a name.
+// the string is a blank with a name.
 func (p *player) matchText(have any, want string) bool {
-	m := placeholder.FindStringSubmatch(want)
+	m := blank.FindStringSubmatch(want)
 	if m == nil || forms[m[1]] == nil {
 		return have == want
 	}
