@@ -41,6 +41,10 @@ bench: ## measure Portcullis beside an always-allow stub; BENCHFLAGS=-h for more
 latency: tools ## measure how fast a revocation bites, through Envoy, on both stores
 	@$(GO) test -count=1 -v -run '^TestRevocationBites$$' ./internal/e2e | grep -E '^(---|ok|FAIL)|revocations:|    ---'
 
+.PHONY: rotation
+rotation: tools ## replace the keys of 200,000 memberships under load, killed on the way
+	@PORTCULLIS_ROTATION_ROWS=$${ROWS:-200000} $(GO) test -count=1 -v -timeout 20m -run '^TestRotationUnderLoad$$' ./internal/e2e | grep -vE '^=== '
+
 .PHONY: check
 check: gofmt vet staticcheck imports tidy ## what CI runs before the tests
 

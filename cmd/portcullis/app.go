@@ -68,6 +68,9 @@ func openApp(ctx context.Context, p *process, cfg *config.Config, log *slog.Logg
 	if a.store, err = a.openStore(ctx); err != nil {
 		return nil, err
 	}
+	if err := mustHaveRights(ctx, a.store, is); err != nil {
+		return nil, err
+	}
 	if pool, ok := a.store.(interface{ Collector() prometheus.Collector }); ok {
 		a.registry.MustRegister(pool.Collector())
 	}

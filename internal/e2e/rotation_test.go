@@ -390,9 +390,9 @@ func (w *world) rotateAndKill(t *testing.T, left int) {
 // members that were seeded.
 func (w *world) wantAllSealed(t *testing.T, rows int) {
 	t.Helper()
-	for _, table := range []string{"memberships", "permissions", "roles", "user_keys", "audit"} {
+	for table, under := range map[string]string{"memberships": "key_id", "permissions": "key_id", "roles": "key_id", "user_keys": "seal_key_id", "audit": "key_id"} {
 		other := w.query(t, `SELECT count(*) FROM `+w.table(table)+` AS r LEFT JOIN `+w.table("tenant_keys")+
-			` AS k ON k.tenant_id = r.tenant_id WHERE r.key_id = 0 OR k.key_id IS NULL OR r.key_id <> k.key_id OR k.former_key_id IS NOT NULL`)
+			` AS k ON k.tenant_id = r.tenant_id WHERE r.`+under+` = 0 OR k.key_id IS NULL OR r.`+under+` <> k.key_id OR k.former_key_id IS NOT NULL`)
 		if other[0] != "0" {
 			t.Errorf("%s: %s rows are not under their tenant's current key", table, other[0])
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"time"
 
 	"github.com/fernet/fernet-go"
 )
@@ -31,6 +32,12 @@ func NewKey(tenant, id int64) *Key {
 	rand.Read(raw) // never fails: it ends the program instead
 	return newKey(tenant, id, raw)
 }
+
+// FreshID is an id for a new key: next, the database's own next one, or the moment
+// in Unix microseconds, whichever is higher. A database that was restored from a
+// backup counts on from a lower number; an id that is given twice, to two keys,
+// would stand for the former one in every process that knows it.
+func FreshID(next int64, now time.Time) int64 { return max(next, now.UnixMicro()) }
 
 func newKey(tenant, id int64, raw []byte) *Key {
 	k := &Key{ID: id, Tenant: tenant}

@@ -175,6 +175,20 @@ func (m *Masters) Wrap(k *Key) (wrapped string, master MasterID, err error) {
 	return wrapped, m.ids[0], err
 }
 
+// WrapUnder seals a tenant's key under the master that the database is sealed
+// under, so that every process that opens the database opens the key.
+func (m *Masters) WrapUnder(k *Key, master MasterID) (string, error) {
+	if m == nil {
+		return "", errNoMaster
+	}
+	for i, id := range m.ids {
+		if id == master {
+			return seal(m.keys[i], wrapPlace(k.Tenant, k.ID), string(k.data[:])+string(k.index[:]))
+		}
+	}
+	return "", fmt.Errorf("AUTH_ENCRYPTION_KEY holds %s, and the database is sealed under the master key %s", m.list(), master)
+}
+
 // Unwrap opens what Wrap sealed for the tenant and the key id under the master of
 // that id.
 func (m *Masters) Unwrap(tenant, id int64, wrapped string, under MasterID) (*Key, error) {

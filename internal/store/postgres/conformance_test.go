@@ -65,7 +65,7 @@ func TestConformance(t *testing.T) {
 // touch commits a write that names principals and changes nothing else.
 func touch(t *testing.T, st *Store, by store.Actor, tenant store.TenantID, principals []store.Index) store.Result {
 	t.Helper()
-	result, err := st.write(context.Background(), "touch", by, func(*writeTx) (*store.Written, error) {
+	result, err := st.write(context.Background(), "touch", tenant, by, func(*writeTx) (*store.Written, error) {
 		w := &store.Written{Outcome: store.OutcomeDone, Tenant: tenant, Action: "TOUCH", Resource: "test"}
 		for _, index := range principals {
 			w.Changes.Grant(tenant, index)

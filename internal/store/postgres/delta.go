@@ -27,7 +27,7 @@ FROM portcullis.change_log WHERE revision > $1 ORDER BY revision, n LIMIT $2`
 SELECT revision, tag FROM portcullis.revision_log WHERE revision > $1 ORDER BY revision DESC LIMIT $2`
 
 	sqlDeltaTenants = `
-SELECT ` + tenantColumns + ` FROM portcullis.tenants t
+SELECT ` + tenantColumns + ` FROM ` + tenantsAndKeys + `
 WHERE t.id IN (SELECT c.tenant_id FROM portcullis.change_log c WHERE c.revision > $1) ORDER BY t.id`
 
 	// The held tenants whose role table changed, each with its roles as they are.
@@ -36,10 +36,11 @@ WITH changed AS MATERIALIZED (
     SELECT DISTINCT c.tenant_id FROM portcullis.change_log c
     WHERE c.revision > $1 AND c.kind = $2 AND c.tenant_id = ANY ($3)
 )
-SELECT c.tenant_id, o.id, o.name, p.names, i.ids
+SELECT c.tenant_id, e.key_id, e.former_key_id, o.id, o.name, p.rows, p.keys, p.names, i.ids
 FROM changed c
+LEFT JOIN portcullis.tenant_keys e ON e.tenant_id = c.tenant_id
 LEFT JOIN portcullis.roles o ON o.tenant_id = c.tenant_id
-LEFT JOIN (SELECT role_id, array_agg(name ORDER BY name) AS names FROM portcullis.permissions
+LEFT JOIN (SELECT role_id, ` + permissionArrays + ` FROM portcullis.permissions
            WHERE tenant_id IN (SELECT tenant_id FROM changed) GROUP BY role_id) p ON p.role_id = o.id
 LEFT JOIN (SELECT role_id, array_agg(parent_id ORDER BY parent_id) AS ids FROM portcullis.role_parents
            WHERE tenant_id IN (SELECT tenant_id FROM changed) GROUP BY role_id) i ON i.role_id = o.id
@@ -57,18 +58,33 @@ func (s *Store) Delta(ctx context.Context, after store.Revision, held []store.Te
 	var d store.Delta
 	var known bool
 	err := s.try(ctx, "load what changed", func(ctx context.Context) error {
-		d, known = store.Delta{}, false
-		return s.snapshot(ctx, func(b *pgx.Batch) {
-			b.Queue(sqlDeltaHead, after.Number, after.Tag[:])
-			b.Queue(sqlDeltaChanges, after.Number, store.MaxDeltaChanges+1)
-			b.Queue(sqlDeltaPassed, after.Number, store.MaxDeltaPassed)
-			b.Queue(sqlDeltaTenants, after.Number)
-			b.Queue(sqlDeltaRoles, after.Number, int16(store.ChangeRoles), heldIDs)
-		}, func(r pgx.BatchResults) error {
-			if err := r.QueryRow().Scan(&d.Head.Number, fixed(d.Head.Tag[:]), &known, &d.Ack); err != nil {
+		return startOver(func() error {
+			d, known = store.Delta{}, false
+			var tables []tenantTable
+			if err := s.snapshot(ctx, func(b *pgx.Batch) {
+				b.Queue(sqlDeltaHead, after.Number, after.Tag[:])
+				b.Queue(sqlDeltaChanges, after.Number, store.MaxDeltaChanges+1)
+				b.Queue(sqlDeltaPassed, after.Number, store.MaxDeltaPassed)
+				b.Queue(sqlDeltaTenants, after.Number)
+				b.Queue(sqlDeltaRoles, after.Number, int16(store.ChangeRoles), heldIDs)
+			}, func(r pgx.BatchResults) error {
+				var err error
+				if err := r.QueryRow().Scan(&d.Head.Number, fixed(d.Head.Tag[:]), &known, &d.Ack); err != nil {
+					return err
+				}
+				tables, err = scanDelta(r, &d)
+				return err
+			}); err != nil {
 				return err
 			}
-			return scanDelta(r, &d)
+			for i := range tables {
+				roles, err := s.openRoles(ctx, tables[i].tenant, tables[i].roles)
+				if err != nil {
+					return err
+				}
+				d.Roles = append(d.Roles, store.TenantRoles{Tenant: tables[i].tenant, Revision: d.Head, Roles: roles})
+			}
+			return nil
 		})
 	})
 	switch {
@@ -84,7 +100,13 @@ func (s *Store) Delta(ctx context.Context, after store.Revision, held []store.Te
 	return d, nil
 }
 
-func scanDelta(r pgx.BatchResults, d *store.Delta) error {
+// tenantTable is what was read of one tenant's role table.
+type tenantTable struct {
+	tenant store.TenantID
+	roles  []roleScan
+}
+
+func scanDelta(r pgx.BatchResults, d *store.Delta) (tables []tenantTable, err error) {
 	rows, err := r.Query()
 	if err := each(rows, err, func(scan func(...any) error) error {
 		var c store.Change
@@ -92,7 +114,7 @@ func scanDelta(r pgx.BatchResults, d *store.Delta) error {
 		d.Changes = append(d.Changes, c)
 		return err
 	}); err != nil {
-		return err
+		return nil, err
 	}
 	rows, err = r.Query()
 	if err := each(rows, err, func(scan func(...any) error) error {
@@ -101,7 +123,7 @@ func scanDelta(r pgx.BatchResults, d *store.Delta) error {
 		d.Passed = append(d.Passed, passed)
 		return err
 	}); err != nil {
-		return err
+		return nil, err
 	}
 	slices.Reverse(d.Passed)
 	rows, err = r.Query()
@@ -110,23 +132,21 @@ func scanDelta(r pgx.BatchResults, d *store.Delta) error {
 		d.Tenants = append(d.Tenants, t)
 		return err
 	}); err != nil {
-		return err
+		return nil, err
 	}
 	rows, err = r.Query()
-	return each(rows, err, func(scan func(...any) error) error {
+	err = each(rows, err, func(scan func(...any) error) error {
 		var tenant store.TenantID
-		row := store.TenantRoles{Revision: d.Head}
-		if err := scanRole(func(dest ...any) error {
-			return scan(append([]any{&tenant}, dest[2:]...)...)
-		}, &row); err != nil {
+		var row roleScan
+		if err := scan(append([]any{&tenant}, row.dest()...)...); err != nil {
 			return err
 		}
-		if n := len(d.Roles); n > 0 && d.Roles[n-1].Tenant == tenant {
-			d.Roles[n-1].Roles = append(d.Roles[n-1].Roles, row.Roles...)
-			return nil
+		if n := len(tables); n == 0 || tables[n-1].tenant != tenant {
+			tables = append(tables, tenantTable{tenant: tenant})
 		}
-		row.Tenant = tenant
-		d.Roles = append(d.Roles, row)
+		last := &tables[len(tables)-1]
+		last.roles = append(last.roles, row)
 		return nil
 	})
+	return tables, err
 }

@@ -100,7 +100,7 @@ func keyState(k *store.ClientKey) store.ClientKeyState {
 // CreateKey implements store.Store.
 func (s *Store) CreateKey(ctx context.Context, by store.Actor, key store.NewKey) (store.ClientKey, store.Result, error) {
 	var made store.ClientKey
-	result, err := s.write(ctx, "create client key", by, func(tx *writeTx) (*store.Written, error) {
+	result, err := s.write(ctx, "create client key", key.Tenant, by, func(tx *writeTx) (*store.Written, error) {
 		known, _, err := tx.knownKey(key.Digest)
 		if err != nil {
 			return nil, err
@@ -135,7 +135,7 @@ func (tx *writeTx) knownKey(digest store.Digest) (known, live bool, err error) {
 // a clock that is set back must not open them again.
 func (s *Store) RevokeKeys(ctx context.Context, by store.Actor, tenant store.TenantID, name string) (int, store.Result, error) {
 	revoked := 0
-	result, err := s.write(ctx, "revoke client keys", by, func(tx *writeTx) (*store.Written, error) {
+	result, err := s.write(ctx, "revoke client keys", tenant, by, func(tx *writeTx) (*store.Written, error) {
 		revoked = 0
 		all, err := tx.keysOfName(tenant, name)
 		if err != nil {
@@ -162,13 +162,16 @@ func (s *Store) RevokeKeys(ctx context.Context, by store.Actor, tenant store.Ten
 			before.Keys = append(before.Keys, keyState(&all[i]))
 			w.Changes.Key(tenant, all[i].Digest, true)
 		}
-		index := store.PlainIndex(tenant, policy.KindClient, name)
-		before.Memberships, err = tx.exec(sqlDeletePrincipal, int64(tenant), index[:])
+		keys, err := tx.keys(tenant)
+		if err != nil {
+			return nil, err
+		}
+		before.Memberships, err = tx.exec(sqlDeletePrincipal, int64(tenant), allIndexes(keys, tenant, policy.KindClient, name))
 		if err != nil {
 			return nil, err
 		}
 		if before.Memberships > 0 {
-			w.Changes.Grant(tenant, index)
+			w.Changes.Grant(tenant, indexUnder(keys.Current, tenant, policy.KindClient, name))
 		}
 		if revoked > 0 || before.Memberships > 0 {
 			w.Outcome = store.OutcomeDone
@@ -191,7 +194,7 @@ func (tx *writeTx) keysOfName(tenant store.TenantID, name string) ([]store.Clien
 
 // RegisterKey implements store.Store.
 func (s *Store) RegisterKey(ctx context.Context, by store.Actor, key store.NewKey, overlap time.Duration) (store.Result, error) {
-	return s.write(ctx, "register client key", by, func(tx *writeTx) (*store.Written, error) {
+	return s.write(ctx, "register client key", key.Tenant, by, func(tx *writeTx) (*store.Written, error) {
 		known, live, err := tx.knownKey(key.Digest)
 		switch {
 		case err != nil:

@@ -2,8 +2,8 @@ package postgres
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Collector returns the metrics of the pool and of the LISTEN connection, for
-// the caller to register.
+// Collector returns the metrics of the pool, of the LISTEN connection and of what
+// does not open, for the caller to register.
 func (s *Store) Collector() prometheus.Collector { return newCollector(s) }
 
 type collector struct {
@@ -52,4 +52,5 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		up = 1
 	}
 	metric(c.listening, prometheus.GaugeValue, up)
+	c.store.unreadable.Collect(ch)
 }

@@ -36,7 +36,7 @@ SELECT EXISTS (SELECT FROM up WHERE id = $3)`
 
 // AddParent implements store.Store.
 func (s *Store) AddParent(ctx context.Context, by store.Actor, tenant store.TenantID, role, parent string) (store.Result, error) {
-	return s.write(ctx, "add parent", by, func(tx *writeTx) (*store.Written, error) {
+	return s.write(ctx, "add parent", tenant, by, func(tx *writeTx) (*store.Written, error) {
 		l, err := tx.parentLink(store.ActionAddParent, tenant, role, parent)
 		if err != nil || l.w.Outcome == store.OutcomeMissing {
 			return l.w, err
@@ -64,7 +64,7 @@ func (s *Store) AddParent(ctx context.Context, by store.Actor, tenant store.Tena
 
 // RemoveParent implements store.Store.
 func (s *Store) RemoveParent(ctx context.Context, by store.Actor, tenant store.TenantID, role, parent string) (store.Result, error) {
-	return s.write(ctx, "remove parent", by, func(tx *writeTx) (*store.Written, error) {
+	return s.write(ctx, "remove parent", tenant, by, func(tx *writeTx) (*store.Written, error) {
 		l, err := tx.parentLink(store.ActionRemoveParent, tenant, role, parent)
 		if err != nil || l.w.Outcome == store.OutcomeMissing || !l.present {
 			return l.w, err

@@ -13,7 +13,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 
+	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 )
 
@@ -26,7 +28,8 @@ type Config struct {
 	// Allow is AllowPlaintext where connections may go to other machines without
 	// TLS; else such a URL is a *PlaintextError.
 	Allow Allowance
-	// Logger hears of lost and regained LISTEN connections. Nil discards.
+	// Logger hears of lost and regained LISTEN connections, and of values that do not
+	// open. Nil discards.
 	Logger *slog.Logger
 	// MaxConns bounds the pool; the LISTEN connection comes on top. Zero is the
 	// URL's pool_max_conns, else 4 or the number of processors, the greater.
@@ -34,15 +37,22 @@ type Config struct {
 	// ReadOnly is for a sidecar, which writes nothing but reports: it may run on a
 	// newer schema for longer than an admin process can.
 	ReadOnly bool
+	// Masters are the master keys of AUTH_ENCRYPTION_KEY. Nil is none: a database
+	// whose fields are sealed does not open then. With some, a database in clear opens
+	// as well.
+	Masters *sealing.Masters
 	// Now is the clock of created, revoked and audit times. Nil is time.Now.
 	Now func() time.Time
 }
 
 // Store is a store.Store in a Postgres database. It is safe for concurrent use.
 type Store struct {
-	pool     *pgxpool.Pool
-	now      func() time.Time
-	listener *listener
+	pool       *pgxpool.Pool
+	now        func() time.Time
+	log        *slog.Logger
+	listener   *listener
+	ring       *sealing.Ring
+	unreadable *prometheus.CounterVec
 
 	closing   context.Context // done once Close has begun
 	cancel    context.CancelFunc
@@ -56,7 +66,8 @@ var _ store.Store = (*Store)(nil)
 
 // Open connects to the database and checks its schema, which it never changes.
 // Errors that callers branch on: store.ErrSchema for a schema that is older than
-// this program needs, or newer than it knows. Close the store when done.
+// this program needs, or newer than it knows, and store.ErrEncryption where the
+// masters do not open the database. Close the store when done.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	pool, err := cfg.pool()
 	if err != nil {
@@ -97,7 +108,11 @@ func open(ctx context.Context, cfg Config, poolConfig *pgxpool.Config) (*Store, 
 		pool.Close()
 		return nil, explainTLS(err)
 	}
-	s := &Store{pool: pool, now: cfg.Now}
+	if err := checkMasters(ctx, pool, cfg.Masters); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	s := &Store{pool: pool, now: cfg.Now, log: cfg.Logger, ring: sealing.NewRing(cfg.Masters), unreadable: newUnreadableTotal()}
 	s.closing, s.cancel = context.WithCancel(context.Background())
 	s.listener = newListener(s.closing, poolConfig.ConnConfig.Copy(), cfg.Logger)
 	return s, nil
@@ -147,6 +162,23 @@ func checkSchema(ctx context.Context, pool *pgxpool.Pool, readOnly bool) error {
 	if schemaVersion < oldest {
 		return fmt.Errorf("%w: the database is at %d, newer than the %d that this program knows, and programs must know %d: install a newer portcullis",
 			store.ErrSchema, version, schemaVersion, oldest)
+	}
+	return nil
+}
+
+// checkMasters says whether the masters open the database.
+func checkMasters(ctx context.Context, pool *pgxpool.Pool, masters *sealing.Masters) error {
+	var check string
+	var under sealing.MasterID
+	err := pool.QueryRow(ctx, `SELECT key_check, master FROM portcullis.encryption`).Scan(&check, &under)
+	switch {
+	case isNoRows(err):
+		return nil // nothing is sealed
+	case err != nil:
+		return fmt.Errorf("read the encryption's key check: %w", err)
+	}
+	if err := masters.Verify(check, under); err != nil {
+		return fmt.Errorf("%w: %w", store.ErrEncryption, err)
 	}
 	return nil
 }

@@ -55,10 +55,11 @@ func privilegeTable() []privileges {
 		{onSequence, "client_key_ids", 1, "USAGE", ""},
 		{onSequence, "user_key_ids", 2, "USAGE", ""},
 
-		{onTable, "encryption", 3, "SELECT, INSERT, UPDATE", "SELECT"},
+		{onTable, "encryption", 3, keeps, "SELECT"},
 		{onTable, "encryption_keys", 3, keeps, "SELECT"},
 		{onTable, "tenant_keys", 3, keeps, "SELECT"},
 		{onSequence, "encryption_key_ids", 3, "USAGE", ""},
+		{onFunction, "mark_sealed(boolean)", 3, "EXECUTE", ""},
 
 		// A sidecar appends, and reads not even what it wrote itself; whoever serves as
 		// both halves in one process appends as well.

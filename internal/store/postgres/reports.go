@@ -102,7 +102,7 @@ func (f *fold) readSidecars(rows pgx.Rows, err error) error {
 		var last, seen int64
 		var masters string
 		err := scan(&sc.ID, &last, &seen, &sc.Applied, (*int64)(&sc.Staleness), &sc.PolicyDigest, &sc.Stopped, &masters)
-		sc.Masters = words(masters)
+		sc.Masters = splitIDs(masters)
 		sc.LastSeen = store.FromNanos(seen)
 		f.sidecars[sc.ID], f.last[sc.ID] = sc, last
 		return err
@@ -134,15 +134,15 @@ func (f *fold) readReports(rows pgx.Rows, err error) error {
 		if r.Kind == store.ReportUses || id < f.last[r.Sidecar] {
 			return nil
 		}
-		r.At, r.Masters = store.FromNanos(at), words(masters)
+		r.At, r.Masters = store.FromNanos(at), splitIDs(masters)
 		f.sidecars[r.Sidecar], f.last[r.Sidecar] = f.sidecars[r.Sidecar].After(r), id
 		f.touched[r.Sidecar] = struct{}{}
 		return nil
 	})
 }
 
-// words reads what was joined with a space between; none is nil.
-func words(text string) []string {
+// splitIDs reads what was joined with a space between; none is nil.
+func splitIDs(text string) []string {
 	if text == "" {
 		return nil
 	}

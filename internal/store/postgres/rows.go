@@ -13,6 +13,7 @@ import (
 // querier is what a pool and a transaction have in common.
 type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
 // fixed scans a bytea into the bytes behind it: fixed(tag[:]). NULL is zeros; any
@@ -65,12 +66,17 @@ func each(rows pgx.Rows, err error, row func(scan func(dest ...any) error) error
 	return rows.Err()
 }
 
-const tenantColumns = `t.id, t.name, t.admitted, t.strict_users, t.created_at`
+const (
+	tenantColumns = `t.id, t.name, t.admitted, t.strict_users, t.created_at, coalesce(e.key_id, 0)`
+
+	// A tenant without keys is in clear.
+	tenantsAndKeys = `portcullis.tenants t LEFT JOIN portcullis.tenant_keys e ON e.tenant_id = t.id`
+)
 
 func scanTenant(scan func(dest ...any) error) (store.Tenant, error) {
 	var t store.Tenant
 	var created int64
-	err := scan(&t.ID, &t.Name, &t.Admitted, &t.StrictUsers, &created)
+	err := scan(&t.ID, &t.Name, &t.Admitted, &t.StrictUsers, &created, &t.Key)
 	t.Created = store.FromNanos(created)
 	return t, err
 }

@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	sqlTenantByName = `SELECT ` + tenantColumns + ` FROM portcullis.tenants t WHERE t.name = $1`
+	sqlTenantByName = `SELECT ` + tenantColumns + ` FROM ` + tenantsAndKeys + ` WHERE t.name = $1`
 
-	sqlTenantByID = `SELECT ` + tenantColumns + ` FROM portcullis.tenants t WHERE t.id = $1`
+	sqlTenantByID = `SELECT ` + tenantColumns + ` FROM ` + tenantsAndKeys + ` WHERE t.id = $1`
 
 	sqlInsertTenant = `INSERT INTO portcullis.tenants (name, admitted, strict_users, created_at) VALUES ($1, $2, $3, $4) RETURNING id`
 
@@ -23,7 +23,7 @@ const (
 // CreateTenant implements store.Store.
 func (s *Store) CreateTenant(ctx context.Context, by store.Actor, tenant store.NewTenant) (store.Tenant, store.Result, error) {
 	var made store.Tenant
-	result, err := s.write(ctx, "create tenant", by, func(tx *writeTx) (*store.Written, error) {
+	result, err := s.write(ctx, "create tenant", 0, by, func(tx *writeTx) (*store.Written, error) {
 		if tenant.Name == "" {
 			return nil, errors.New("name: is empty: give the tenant a name")
 		}
@@ -40,6 +40,11 @@ func (s *Store) CreateTenant(ctx context.Context, by store.Actor, tenant store.N
 		if err := tx.scan(sqlInsertTenant, []any{made.Name, made.Admitted, made.StrictUsers, tx.now.UnixNano()}, &made.ID); err != nil {
 			return nil, err
 		}
+		key, err := tx.keyForNew(made.ID)
+		if err != nil {
+			return nil, err
+		}
+		made.Key = store.KeyID(key.KeyID())
 		w := &store.Written{
 			Outcome:  store.OutcomeDone,
 			Tenant:   made.ID,
@@ -58,7 +63,7 @@ func (s *Store) CreateTenant(ctx context.Context, by store.Actor, tenant store.N
 
 // AdmitTenant implements store.Store.
 func (s *Store) AdmitTenant(ctx context.Context, by store.Actor, tenant store.TenantID) (store.Result, error) {
-	return s.write(ctx, "admit tenant", by, func(tx *writeTx) (*store.Written, error) {
+	return s.write(ctx, "admit tenant", tenant, by, func(tx *writeTx) (*store.Written, error) {
 		t, err := tx.tenant(tenant)
 		if err != nil {
 			return nil, err
@@ -85,7 +90,7 @@ func (s *Store) AdmitTenant(ctx context.Context, by store.Actor, tenant store.Te
 
 // SetStrictUsers implements store.Store.
 func (s *Store) SetStrictUsers(ctx context.Context, by store.Actor, tenant store.TenantID, strict bool) (store.Result, error) {
-	return s.write(ctx, "set strict users", by, func(tx *writeTx) (*store.Written, error) {
+	return s.write(ctx, "set strict users", tenant, by, func(tx *writeTx) (*store.Written, error) {
 		t, err := tx.tenant(tenant)
 		if err != nil {
 			return nil, err

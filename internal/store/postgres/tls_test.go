@@ -46,6 +46,9 @@ func TestTLSToPostgres(t *testing.T) {
 		wrongCA   = "the database's certificate is of an authority that is not trusted: name the authority's file with sslrootcert"
 		expired   = "the database's certificate has expired"
 		noTLS     = "the database server has no TLS"
+		// In TLS 1.3 the server judges the client's certificate after the client has
+		// finished, so the alert may lose the race against the connection's end.
+		rejected = "unknown certificate authority|connection reset by peer|broken pipe"
 	)
 	full, own, theirs := "sslmode=verify-full", "&sslrootcert="+ca.file, "&sslrootcert="+strangers.file
 	named := ca.server("localhost", soon)
@@ -72,7 +75,7 @@ func TestTLSToPostgres(t *testing.T) {
 			{"127.0.0.1", "sslmode=require", ""},
 			{"127.0.0.1", "sslmode=require" + theirs, wrongCA}, // as libpq has it
 			{"localhost", full + own + shows(certified), ""},
-			{"localhost", full + own + shows(stranger), "unknown certificate authority"},
+			{"localhost", full + own + shows(stranger), rejected},
 			{"localhost", full + own + "&user=certified", "connection requires a valid client certificate"},
 			{"localhost", full + own + "&password=" + tlsPassword + "-wrong", "password authentication failed"},
 		}},
@@ -104,7 +107,7 @@ func TestTLSToPostgres(t *testing.T) {
 					switch {
 					case c.want == "" && err != nil:
 						t.Errorf("%s by %s, %s: %v", what, c.host, c.query, err)
-					case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+					case c.want != "" && (err == nil || !saysOne(err, c.want)):
 						t.Errorf("%s by %s, %s: error %v, want %q", what, c.host, c.query, err, c.want)
 					case err != nil && strings.Contains(err.Error(), "hunter2"):
 						t.Errorf("%s tells the password: %v", what, err)
@@ -113,6 +116,16 @@ func TestTLSToPostgres(t *testing.T) {
 			}
 		})
 	}
+}
+
+// saysOne reports whether the error says one of the wants, which | joins.
+func saysOne(err error, wants string) bool {
+	for want := range strings.SplitSeq(wants, "|") {
+		if strings.Contains(err.Error(), want) {
+			return true
+		}
+	}
+	return false
 }
 
 func ptr[T any](v T) *T { return &v }

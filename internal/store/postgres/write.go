@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 )
 
@@ -25,6 +26,12 @@ SELECT set_config('idle_in_transaction_session_timeout', '10s', true),
        set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)`
 
 	sqlLockRevision = `SELECT number, tag FROM portcullis.revision FOR UPDATE`
+
+	// What a write needs to know of its tenant's encryption, and the id of its audit
+	// row. It is a statement after the lock, so that it sees what the last writer did.
+	sqlWriteKeys = `
+SELECT nextval('portcullis.audit_ids'), e.key_id, e.former_key_id
+FROM (SELECT) AS one LEFT JOIN portcullis.tenant_keys e ON e.tenant_id = $1`
 
 	sqlBumpRevision = `UPDATE portcullis.revision SET number = $1, tag = $2, committed_at = $3`
 
@@ -49,9 +56,46 @@ var errNoWrite = errors.New("nothing was written")
 // sees all that earlier writes committed.
 type writeTx struct {
 	pgx.Tx
-	ctx  context.Context
-	now  time.Time
-	head store.Revision // the last committed write
+	store   *Store
+	ctx     context.Context
+	now     time.Time
+	head    store.Revision // the last committed write
+	auditID int64          // of the write's own audit row
+
+	// pairs are what the tenants' rows are under, by what this transaction has read
+	// since it took the lock, and what it has changed.
+	pairs map[store.TenantID]sealing.Pair
+	// made are the keys that this transaction has made. They are not in the ring: were it
+	// rolled back, another might be given the same id.
+	made map[int64]*sealing.Key
+}
+
+// keys are the tenant's, as they are now: nobody changes them while this write
+// holds the lock.
+func (tx *writeTx) keys(tenant store.TenantID) (sealing.Keys, error) {
+	pair, known := tx.pairs[tenant]
+	if !known {
+		var p pairScan
+		if err := tx.scan(sqlPair, []any{int64(tenant)}, &p.current, &p.former); err != nil {
+			return sealing.Keys{}, err
+		}
+		pair = p.pair()
+		tx.pairs[tenant] = pair
+	}
+	if made := tx.made[pair.Current]; made != nil {
+		former := sealing.Pair{Current: pair.Former}
+		keys, err := tx.keysOf(tenant, former)
+		return sealing.Keys{Pair: pair, Current: made, Former: keys.Current}, err
+	}
+	return tx.keysOf(tenant, pair)
+}
+
+func (tx *writeTx) keysOf(tenant store.TenantID, p sealing.Pair) (sealing.Keys, error) {
+	keys, err := tx.store.keysOf(tx.ctx, tx, tenant, p)
+	if errors.Is(err, sealing.ErrKeyGone) {
+		return keys, tx.store.missingKey(tx.ctx, tx, tenant, p)
+	}
+	return keys, err
 }
 
 // scan reads a query's first row into dest, or returns pgx.ErrNoRows.
@@ -91,12 +135,12 @@ func (u *unknownCommit) Unwrap() error { return u.err }
 // change rows, bumps the revision with a new random tag, notifies, and commits.
 // An error from do undoes everything and comes back. do may run several times,
 // each in a transaction of its own, and must set what it hands out anew each
-// time. what names the write in errors.
-func (s *Store) write(ctx context.Context, what string, by store.Actor, do func(tx *writeTx) (*store.Written, error)) (store.Result, error) {
+// time. what names the write in errors; tenant is whose rows it is about, 0 for none.
+func (s *Store) write(ctx context.Context, what string, tenant store.TenantID, by store.Actor, do func(tx *writeTx) (*store.Written, error)) (store.Result, error) {
 	var out store.Result
 	err := s.try(ctx, what, func(ctx context.Context) error {
 		var err error
-		out, err = s.writeOnce(ctx, by, do)
+		out, err = s.writeOnce(ctx, tenant, by, do)
 		var unknown *unknownCommit
 		if errors.As(err, &unknown) {
 			out, err = s.settle(ctx, unknown, out)
@@ -109,8 +153,8 @@ func (s *Store) write(ctx context.Context, what string, by store.Actor, do func(
 	return out, nil
 }
 
-func (s *Store) writeOnce(ctx context.Context, by store.Actor, do func(tx *writeTx) (*store.Written, error)) (store.Result, error) {
-	tx, err := s.lock(ctx)
+func (s *Store) writeOnce(ctx context.Context, tenant store.TenantID, by store.Actor, do func(tx *writeTx) (*store.Written, error)) (store.Result, error) {
+	tx, err := s.lock(ctx, tenant)
 	if err != nil {
 		return store.Result{}, err
 	}
@@ -142,20 +186,27 @@ func (s *Store) writeOnce(ctx context.Context, by store.Actor, do func(tx *write
 	return out, nil
 }
 
-// lock begins a transaction and takes the revision row, in one round trip.
-func (s *Store) lock(ctx context.Context) (*writeTx, error) {
-	w := &writeTx{ctx: ctx}
+// lock begins a transaction, takes the revision row and reads which keys the tenant
+// is under, in one round trip.
+func (s *Store) lock(ctx context.Context, tenant store.TenantID) (*writeTx, error) {
+	w := &writeTx{store: s, ctx: ctx, made: make(map[int64]*sealing.Key)}
 	b := &pgx.Batch{}
 	b.BeginTx(pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
 	b.Queue(sqlWriteSettings)
 	b.Queue(sqlLockRevision).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&w.head.Number, fixed(w.head.Tag[:]))
 	})
+	var p pairScan
+	b.Queue(sqlWriteKeys, int64(tenant)).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&w.auditID, &p.current, &p.former)
+	})
 	var err error
 	if w.Tx, err = s.sendTx(ctx, b); err != nil {
 		return nil, err
 	}
 	w.now = s.now()
+	w.pairs = map[store.TenantID]sealing.Pair{tenant: p.pair()}
+	s.ring.Learn(int64(tenant), p.pair())
 	return w, nil
 }
 
@@ -187,13 +238,21 @@ func (tx *writeTx) finish(by store.Actor, revision store.Revision, w *store.Writ
 	if err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
+	keys, err := tx.keys(entry.Tenant)
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	row, err := auditArgs(&entry, tx.auditID, keys.Current)
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
 	rows := w.Changes.Rows(revision.Number)
 	payload, err := encodeNotice(revision, rows)
 	if err != nil {
 		return err
 	}
 	b := &pgx.Batch{}
-	b.Queue(sqlInsertAudit, auditArgs(&entry)...)
+	b.Queue(sqlInsertAudit, row...)
 	b.Queue(sqlLogRevision, revision.Number, revision.Tag[:], tx.now, by.Ack)
 	if len(rows) > 0 {
 		b.Queue(sqlLogChanges, changeArgs(revision.Number, rows)...)
@@ -211,7 +270,7 @@ func (s *Store) settle(ctx context.Context, u *unknownCommit, out store.Result) 
 	defer cancel()
 	var committed bool
 	err := again(ctx, s.pool, func() error {
-		tx, err := s.lock(ctx)
+		tx, err := s.lock(ctx, 0)
 		if err != nil {
 			return err
 		}

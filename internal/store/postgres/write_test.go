@@ -63,7 +63,7 @@ func TestSettingsOfAWrite(t *testing.T) {
 			execSQL(t, url, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = `+c.configured+`', current_database()); END $$`)
 			st := openTest(t, url)
 			var commit, idle string
-			_, err := st.write(t.Context(), "look", by, func(tx *writeTx) (*store.Written, error) {
+			_, err := st.write(t.Context(), "look", 0, by, func(tx *writeTx) (*store.Written, error) {
 				err := tx.scan(`SELECT current_setting('synchronous_commit'), current_setting('idle_in_transaction_session_timeout')`, nil, &commit, &idle)
 				return &store.Written{Outcome: store.OutcomeDone, Action: "LOOK"}, err
 			})

@@ -5,30 +5,64 @@ import (
 	"database/sql"
 	"fmt"
 
+	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 )
 
 const (
 	sqlInsertAudit = `INSERT INTO audit (time, tenant_id, actor, user, action, resource, before, after, details,
-			outcome, success, address, user_agent, request_id, revision)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+			outcome, success, address, user_agent, request_id, revision, id, key_id, user_index, sealed)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
 	sqlAudit = `SELECT id, time, tenant_id, actor, user, action, resource, before, after, details,
-			outcome, success, address, user_agent, request_id, revision
+			outcome, success, address, user_agent, request_id, revision, key_id, coalesce(sealed, '')
 		FROM audit WHERE tenant_id = ? ORDER BY id DESC LIMIT ? OFFSET ?`
 
 	sqlCountAudit = `SELECT count(*) FROM audit WHERE tenant_id = ?`
 
 	sqlAuditOfAction = `SELECT id, time, tenant_id, actor, user, action, resource, before, after, details,
-			outcome, success, address, user_agent, request_id, revision
+			outcome, success, address, user_agent, request_id, revision, key_id, coalesce(sealed, '')
 		FROM audit WHERE tenant_id = ? AND action = ? COLLATE NOCASE ORDER BY id DESC LIMIT ? OFFSET ?`
 
 	sqlCountAuditOfAction = `SELECT count(*) FROM audit WHERE tenant_id = ? AND action = ? COLLATE NOCASE`
 )
 
-func insertAudit(ctx context.Context, c *conn, e *store.AuditEntry) error {
-	_, err := c.exec(ctx, sqlInsertAudit, e.Time.UnixNano(), int64(e.Tenant), e.Actor, e.User, string(e.Action), e.Resource,
-		e.Before, e.After, e.Details, e.Outcome, e.Success, e.Address, e.UserAgent, e.RequestID, e.Revision)
+// hiddenAudit is what an audit row hides: NULL, both, in clear.
+type hiddenAudit struct {
+	index  []byte
+	sealed sql.NullString
+}
+
+// hideAudit takes out of e what is sealed, for the row id.
+func hideAudit(key *sealing.Key, id int64, e *store.AuditEntry) (hiddenAudit, error) {
+	var h hiddenAudit
+	if key == nil {
+		return h, nil
+	}
+	if e.User != "" {
+		fingerprint := key.SubjectIndex(e.User)
+		h.index = fingerprint[:]
+	}
+	h.sealed.Valid = true
+	var err error
+	h.sealed.String, err = key.Seal(sealing.AuditHidden(id, int64(e.Tenant)), e.Hide())
+	return h, err
+}
+
+// insertAudit writes a row under the key of its tenant, and takes out of e what is
+// sealed.
+func insertAudit(ctx context.Context, c *conn, key *sealing.Key, e *store.AuditEntry) error {
+	id, err := newID(ctx, c, key, sqlNextAudit)
+	if err != nil {
+		return err
+	}
+	h, err := hideAudit(key, id.Int64, e)
+	if err != nil {
+		return err
+	}
+	_, err = c.exec(ctx, sqlInsertAudit, e.Time.UnixNano(), int64(e.Tenant), e.Actor, e.User, string(e.Action), e.Resource,
+		e.Before, e.After, e.Details, e.Outcome, e.Success, e.Address, e.UserAgent, e.RequestID, e.Revision,
+		id, key.KeyID(), h.index, h.sealed)
 	return err
 }
 
@@ -39,11 +73,20 @@ func (s *Store) RecordAudit(ctx context.Context, entries []store.AuditEntry) err
 		return nil
 	}
 	err := s.writing(ctx, func(ctx context.Context, c *conn) error {
+		held := make(map[store.TenantID]sealing.Keys)
 		for _, e := range entries {
+			keys, ok := held[e.Tenant]
+			if !ok {
+				var err error
+				if keys, err = s.readKeys(ctx, c, e.Tenant); err != nil {
+					return err
+				}
+				held[e.Tenant] = keys
+			}
 			if e.Time.IsZero() {
 				e.Time = s.cfg.Now()
 			}
-			if err := insertAudit(ctx, c, &e); err != nil {
+			if err := insertAudit(ctx, c, keys.Current, &e); err != nil {
 				return err
 			}
 		}
@@ -74,9 +117,13 @@ func (s *Store) Audit(ctx context.Context, q store.AuditQuery) ([]store.AuditEnt
 		if err := c.scan(ctx, count, in, &total); err != nil {
 			return err
 		}
+		keys, err := s.readKeys(ctx, c, q.Tenant)
+		if err != nil {
+			return err
+		}
 		page := append(in[:len(in):len(in)], q.Limit, q.Offset)
 		return c.each(ctx, list, page, func(rows *sql.Rows) error {
-			e, err := scanAudit(rows)
+			e, err := s.scanAudit(ctx, keys, rows)
 			entries = append(entries, e)
 			return err
 		})
@@ -87,11 +134,23 @@ func (s *Store) Audit(ctx context.Context, q store.AuditQuery) ([]store.AuditEnt
 	return entries, total, nil
 }
 
-func scanAudit(rows *sql.Rows) (store.AuditEntry, error) {
+func (s *Store) scanAudit(ctx context.Context, keys sealing.Keys, rows *sql.Rows) (store.AuditEntry, error) {
 	var e store.AuditEntry
-	var at int64
+	var at, under int64
+	var sealed string
 	err := rows.Scan(&e.ID, &at, &e.Tenant, &e.Actor, &e.User, &e.Action, &e.Resource, &e.Before, &e.After, &e.Details,
-		&e.Outcome, &e.Success, &e.Address, &e.UserAgent, &e.RequestID, &e.Revision)
+		&e.Outcome, &e.Success, &e.Address, &e.UserAgent, &e.RequestID, &e.Revision, &under, &sealed)
+	if err != nil {
+		return e, err
+	}
 	e.Time = store.FromNanos(at)
-	return e, err
+	place := sealing.AuditHidden(e.ID, int64(e.Tenant))
+	hidden, err := s.open(ctx, keys, under, place, sealed)
+	if err != nil || under == 0 {
+		return e, err
+	}
+	if err := e.Reveal(hidden); err != nil {
+		return e, s.strange(ctx, place, err.Error())
+	}
+	return e, nil
 }

@@ -107,7 +107,7 @@ func (s *Store) fillDelta(ctx context.Context, c *conn, delta *store.Delta, afte
 	}
 	slices.Sort(stale)
 	for _, id := range slices.Compact(stale) {
-		roles, err := roleSpecs(ctx, c, id)
+		roles, err := s.roleSpecs(ctx, c, id)
 		if err != nil {
 			return err
 		}

@@ -199,8 +199,12 @@ func (s *Store) RevokeKeys(ctx context.Context, by store.Actor, tenant store.Ten
 			before.Keys = append(before.Keys, keyState(&all[i]))
 			w.Changes.Key(tenant, all[i].Digest, true)
 		}
-		index := store.PlainIndex(tenant, policy.KindClient, name)
-		before.Memberships, err = tx.exec(tx.ctx, sqlDeletePrincipal, int64(tenant), index[:])
+		keys, err := tx.keys(tenant)
+		if err != nil {
+			return nil, err
+		}
+		index, former := indexes(keys, tenant, policy.KindClient, name)
+		before.Memberships, err = tx.exec(tx.ctx, sqlDeletePrincipal, int64(tenant), index[:], former[:])
 		if err != nil {
 			return nil, err
 		}

@@ -9,7 +9,7 @@ func (s *Store) Collector() prometheus.Collector { return newCollector(s) }
 type collector struct {
 	store *Store
 
-	connections, limit, acquires, waits, waitTime, canceled, busy *prometheus.Desc
+	connections, limit, acquires, waits, waitTime, canceled, busy, unreadable *prometheus.Desc
 }
 
 func newCollector(s *Store) *collector {
@@ -25,6 +25,7 @@ func newCollector(s *Store) *collector {
 		waitTime:    desc("pool_wait_seconds_total", "Time spent waiting for a connection."),
 		canceled:    desc("pool_canceled_total", "Waits that ended with their caller's context."),
 		busy:        desc("busy_total", "Attempts that found the file locked by another process and were made again."),
+		unreadable:  desc("unreadable_total", "Sealed values that did not open.", "table", "column"),
 	}
 }
 
@@ -53,4 +54,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	metric(c.waitTime, prometheus.CounterValue, float64(waited)/1e9)
 	metric(c.canceled, prometheus.CounterValue, float64(canceled))
 	metric(c.busy, prometheus.CounterValue, float64(c.store.busy.Load()))
+	for i, p := range sealedColumns {
+		metric(c.unreadable, prometheus.CounterValue, float64(c.store.unreadable[i].Load()), p.Table, p.Column)
+	}
 }

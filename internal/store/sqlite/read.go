@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 	"portcullis/policy"
 )
@@ -54,9 +55,25 @@ func (s *Store) Head(ctx context.Context) (store.Head, error) {
 	return head, err
 }
 
-// PrincipalIndex computes a principal's index; it reads nothing.
-func (s *Store) PrincipalIndex(_ context.Context, tenant store.TenantID, _ store.KeyID, kind policy.Kind, id string) (store.Index, error) {
-	return store.PlainIndex(tenant, kind, id), nil
+// PrincipalIndex implements store.Reader. It reads a key the first time that one is
+// asked for, and nothing else.
+func (s *Store) PrincipalIndex(ctx context.Context, tenant store.TenantID, key store.KeyID, kind policy.Kind, id string) (store.Index, error) {
+	if key == 0 {
+		return store.PlainIndex(tenant, kind, id), nil
+	}
+	var index store.Index
+	err := s.borrowing(ctx, "compute an index", func(ctx context.Context, c *conn) error {
+		held, err := s.ring.Key(ctx, int64(tenant), int64(key), loadKey(c))
+		switch {
+		case errors.Is(err, sealing.ErrKeyGone):
+			return fmt.Errorf("key %d of tenant %d: %w", key, tenant, store.ErrKeyGone)
+		case err != nil:
+			return s.told(ctx, err)
+		}
+		index = indexUnder(held, tenant, kind, id)
+		return nil
+	})
+	return index, err
 }
 
 func scanRevision(ctx context.Context, c *conn, query string) (store.Revision, error) {

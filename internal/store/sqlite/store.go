@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 )
 
@@ -27,7 +28,7 @@ type Config struct {
 	// Path is the database file. It is made, mode 0600, where it is absent; its
 	// directory must exist.
 	Path string
-	// Logger hears of migrations. Nil discards.
+	// Logger hears of migrations and of values that do not open. Nil discards.
 	Logger *slog.Logger
 	// Readers bounds the read connections, 2 to 64. Zero is two for each
 	// processor, 4 at least.
@@ -39,6 +40,10 @@ type Config struct {
 	// before it fails, where its context ends no sooner; 1 ms to 10 min. Zero is
 	// 30 s.
 	LockTimeout time.Duration
+	// Masters are the master keys of AUTH_ENCRYPTION_KEY. Nil, or none that opens the
+	// database, is an error where its fields are sealed. Where they are in clear, the
+	// masters are what a rotation seals them under.
+	Masters *sealing.Masters
 	// Now is the clock of created, revoked and audit times. Nil is time.Now.
 	Now func() time.Time
 }
@@ -86,8 +91,11 @@ type Store struct {
 	writer *pool // one connection: writes of this process queue here, not in busy waits
 	reader *pool // query-only
 	watch  *watcher
+	ring   *sealing.Ring
 
-	busy    atomic.Int64    // attempts that found the file locked
+	busy       atomic.Int64 // attempts that found the file locked
+	unreadable unreadableCounts
+
 	closing context.Context // done once Close has begun
 	close   context.CancelFunc
 
@@ -100,7 +108,7 @@ var _ store.Store = (*Store)(nil)
 
 // Open opens the file, makes it where it is absent, and migrates it. Errors
 // that callers branch on: store.ErrSchema for a file that a newer program has
-// migrated. Close the store when done.
+// migrated, store.ErrEncryption for one that the masters do not open. Close the store when done.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -117,7 +125,7 @@ func open(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if err := prepareFile(ctx, cfg.Path); err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg}
+	s := &Store{cfg: cfg, ring: sealing.NewRing(cfg.Masters)}
 	s.closing, s.close = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
@@ -164,7 +172,10 @@ func (s *Store) claim(ctx context.Context) error {
 	if err := migrate(ctx, s.writer.db, s.cfg); err != nil {
 		return err
 	}
-	return checkFiles(s.cfg.Path)
+	if err := checkFiles(s.cfg.Path); err != nil {
+		return err
+	}
+	return s.checkMasters(ctx)
 }
 
 // MaxReads is how many reads run at once.

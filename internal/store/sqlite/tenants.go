@@ -10,11 +10,14 @@ import (
 )
 
 const (
-	sqlTenants = `SELECT id, name, admitted, strict_users, created_at FROM tenants ORDER BY name`
+	tenantRows = `SELECT t.id, t.name, t.admitted, t.strict_users, t.created_at, coalesce(k.key_id, 0)
+		FROM tenants AS t LEFT JOIN tenant_keys AS k ON k.tenant_id = t.id`
 
-	sqlTenantByName = `SELECT id, name, admitted, strict_users, created_at FROM tenants WHERE name = ?`
+	sqlTenants = tenantRows + ` ORDER BY t.name`
 
-	sqlTenantByID = `SELECT id, name, admitted, strict_users, created_at FROM tenants WHERE id = ?`
+	sqlTenantByName = tenantRows + ` WHERE t.name = ?`
+
+	sqlTenantByID = tenantRows + ` WHERE t.id = ?`
 
 	sqlInsertTenant = `INSERT INTO tenants (name, admitted, strict_users, created_at) VALUES (?, ?, ?, ?) RETURNING id`
 
@@ -38,6 +41,9 @@ func (s *Store) CreateTenant(ctx context.Context, by store.Actor, tenant store.N
 		}
 		made = store.Tenant{Name: tenant.Name, Admitted: tenant.Admitted, StrictUsers: tenant.StrictUsers, Created: store.FromNanos(tx.now.UnixNano())}
 		if err := tx.scan(tx.ctx, sqlInsertTenant, args{made.Name, made.Admitted, made.StrictUsers, tx.now.UnixNano()}, &made.ID); err != nil {
+			return nil, err
+		}
+		if err := tx.sealTenant(&made); err != nil {
 			return nil, err
 		}
 		w := &store.Written{
@@ -159,7 +165,7 @@ func tenantByID(ctx context.Context, c *conn, id store.TenantID) (store.Tenant, 
 func scanTenant(scan func(dest ...any) error) (store.Tenant, error) {
 	var t store.Tenant
 	var created int64
-	err := scan(&t.ID, &t.Name, &t.Admitted, &t.StrictUsers, &created)
+	err := scan(&t.ID, &t.Name, &t.Admitted, &t.StrictUsers, &created, &t.Key)
 	t.Created = store.FromNanos(created)
 	return t, err
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 )
 
@@ -17,9 +18,11 @@ var errNoWrite = errors.New("nothing was written")
 // writeTx is a write in progress: it holds the lock on the revision row.
 type writeTx struct {
 	*conn
-	ctx  context.Context
-	now  time.Time
-	head store.Revision // the last committed write
+	store *Store
+	ctx   context.Context
+	now   time.Time
+	head  store.Revision                  // the last committed write
+	held  map[store.TenantID]sealing.Keys // what was read of tenants' keys, or given them
 }
 
 const (
@@ -42,7 +45,7 @@ const (
 func (s *Store) write(ctx context.Context, what string, by store.Actor, fn func(tx *writeTx) (*store.Written, error)) (store.Result, error) {
 	var result store.Result
 	err := s.writing(ctx, func(ctx context.Context, c *conn) error {
-		tx := &writeTx{conn: c, ctx: ctx, now: s.cfg.Now()}
+		tx := &writeTx{conn: c, store: s, ctx: ctx, now: s.cfg.Now()}
 		var err error
 		if tx.head, err = scanRevision(ctx, c, sqlLockRevision); err != nil {
 			return fmt.Errorf("lock the revision: %w", err)
@@ -78,7 +81,11 @@ func (tx *writeTx) finish(next store.Revision, by store.Actor, w *store.Written)
 	if err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
-	if err := insertAudit(tx.ctx, tx.conn, &entry); err != nil {
+	keys, err := tx.keys(entry.Tenant)
+	if err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	if err := insertAudit(tx.ctx, tx.conn, keys.Current, &entry); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
 	for n, change := range w.Changes.Rows(next.Number) {

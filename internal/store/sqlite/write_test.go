@@ -13,7 +13,7 @@ import (
 // halfDone makes a role, and then goes wrong.
 func halfDone(s *Store, wrong func() (*store.Written, error)) error {
 	_, err := s.write(context.Background(), "half", store.Actor{Name: "cli"}, func(tx *writeTx) (*store.Written, error) {
-		if _, err := tx.exec(tx.ctx, sqlInsertRole, 1, "half", "", 0); err != nil {
+		if _, err := tx.exec(tx.ctx, sqlInsertRole, nil, 1, "half", "", 0, 0); err != nil {
 			return nil, err
 		}
 		return wrong()

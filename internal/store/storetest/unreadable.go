@@ -201,6 +201,31 @@ func testUnreadable(t *testing.T, h Harness) {
 		d.sound("her own role", theError(k.HasRole(k.ctx, k.tenant, policy.KindUser, "alice", "editor", time.Now())))
 	})
 
+	t.Run("a permission that was given another's index", func(t *testing.T) {
+		k := newSealedKit(t, h)
+		k.furnish(k.tenant)
+		editor, viewer := k.roleID(k.tenant, "editor"), k.roleID(k.tenant, "viewer")
+		write := h.Count(t, k.Store, fmt.Sprintf("SELECT min(id) FROM permissions WHERE role_id = %d", editor))
+		read := h.Count(t, k.Store, fmt.Sprintf("SELECT max(id) FROM permissions WHERE role_id = %d", editor))
+		h.Exec(t, k.Store, fmt.Sprintf("UPDATE permissions SET role_id = %d WHERE id = %d", viewer, write),
+			fmt.Sprintf("UPDATE permissions SET name_index = (SELECT o.name_index FROM permissions AS o WHERE o.id = %d) WHERE id = %d", write, read),
+			fmt.Sprintf("DELETE FROM permissions WHERE id = %d", write))
+		d := &damaged{kit: k, table: store.SealPermissions, column: "name", row: read}
+		d.unreadable("whether it is there", theError(k.HasPermission(k.ctx, k.tenant, "editor", "write")))
+	})
+
+	t.Run("an API key that was given another's index", func(t *testing.T) {
+		k := newSealedKit(t, h)
+		k.furnish(k.tenant)
+		his := h.Count(t, k.Store, fmt.Sprintf("SELECT max(id) FROM user_keys WHERE tenant_id = %d", k.tenant))
+		h.Exec(t, k.Store, fmt.Sprintf("UPDATE user_keys SET principal_index = (SELECT o.principal_index FROM user_keys AS o WHERE o.id = (SELECT min(id) FROM user_keys WHERE tenant_id = %d)) WHERE id = %d", k.tenant, his))
+		d := &damaged{kit: k, table: store.SealUserKeys, column: "user_id", row: his}
+		d.unreadable("her keys", theError(k.UserKeyList(k.ctx, k.tenant, "alice")))
+		if row := must[store.UserKeyRow](k)(k.UserKey(k.ctx, digestOf(fmt.Sprintf("%d his", k.tenant)))); row.Key.User != "bob" {
+			t.Errorf("his key is %s's", row.Key.User)
+		}
+	})
+
 	t.Run("a membership that was moved to another role", func(t *testing.T) {
 		k := newSealedKit(t, h)
 		k.furnish(k.tenant)

@@ -38,11 +38,20 @@ ALTER TABLE audit ADD COLUMN key_id INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE audit ADD COLUMN user_index BLOB CHECK (length(user_index) = 16); -- NULL: in clear
 ALTER TABLE audit ADD COLUMN sealed TEXT; -- NULL: in clear
 
+-- A rotation goes through a tenant's rows by id; roles and the audit have such an
+-- index already (an index on a tenant alone goes on by id).
+CREATE INDEX memberships_by_tenant ON memberships (tenant_id);
+CREATE INDEX permissions_by_tenant ON permissions (tenant_id);
+CREATE INDEX user_keys_by_tenant ON user_keys (tenant_id);
+
 -- Ids of master keys with a space between.
 ALTER TABLE sidecar_reports ADD COLUMN masters TEXT NOT NULL DEFAULT '';
 ALTER TABLE sidecars ADD COLUMN masters TEXT NOT NULL DEFAULT '';
 
 -- +goose Down
+DROP INDEX user_keys_by_tenant;
+DROP INDEX permissions_by_tenant;
+DROP INDEX memberships_by_tenant;
 ALTER TABLE sidecars DROP COLUMN masters;
 ALTER TABLE sidecar_reports DROP COLUMN masters;
 ALTER TABLE audit DROP COLUMN sealed;
