@@ -38,8 +38,8 @@ command takes it up where it stood. It refuses to begin, and goes no further, wh
 a live sidecar or admin process does not hold the first master, and names it.
 
 A row that does not open ends the run, which names it. With --leave-unreadable
-such rows are named and left as they are: they stay unreadable, and what depends on
-them stays denied.
+such rows are named and left as they are: they stay unreadable, what depends on them
+stays denied, and a membership or permission among them goes only with its role.
 
 On Postgres run it as the owner of the database: it writes the audit too.`
 

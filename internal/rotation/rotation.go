@@ -170,6 +170,9 @@ func (r *run) run() error {
 		r.out.Unchanged = true
 		return nil
 	}
+	if err := r.ctx.Err(); err != nil {
+		return err
+	}
 	if r.cfg.Kind == 0 || r.cfg.Kind == store.RotateDeep {
 		if err := r.rewrap(); err != nil {
 			return err
