@@ -1,6 +1,6 @@
--- A program that knows schema 3 alone still reads this one, and must not: it would
--- let denied tokens in. The numbers in portcullis.compatibility are raised with the
--- first denial.
+-- A program that knows schema 3 alone still runs on this one until something is
+-- denied or signed with a published key: it would let denied tokens in. mark_tokens
+-- raises the numbers in portcullis.compatibility then.
 
 -- +goose Up
 
@@ -92,7 +92,26 @@ CREATE TABLE portcullis.imports (
     done       boolean NOT NULL
 );
 
+-- mark_tokens keeps out programs that would ignore the deny-list. It runs with its
+-- owner's rights, as mark_sealed does.
+-- +goose StatementBegin
+CREATE FUNCTION portcullis.mark_tokens() RETURNS void
+LANGUAGE sql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    UPDATE portcullis.compatibility
+    SET oldest_reader = greatest(oldest_reader, 4), oldest_writer = greatest(oldest_writer, 4)
+    WHERE oldest_reader < 4 OR oldest_writer < 4;
+    UPDATE portcullis.encryption
+    SET clear_reader = greatest(clear_reader, 4), clear_writer = greatest(clear_writer, 4)
+    WHERE clear_reader < 4 OR clear_writer < 4
+$$;
+-- +goose StatementEnd
+REVOKE ALL ON FUNCTION portcullis.mark_tokens() FROM PUBLIC;
+
 -- +goose Down
+UPDATE portcullis.compatibility SET oldest_reader = least(oldest_reader, 3), oldest_writer = least(oldest_writer, 3);
+DROP FUNCTION portcullis.mark_tokens();
 DROP TABLE portcullis.imports, portcullis.replays, portcullis.refresh_tokens, portcullis.refresh_families,
     portcullis.signing_keys, portcullis.deny_list;
 DROP SEQUENCE portcullis.refresh_family_ids, portcullis.deny_list_ids;
