@@ -85,6 +85,13 @@ func TestImportTwice(t *testing.T) {
 			if counts != (store.ImportCounts{}) {
 				t.Errorf("the second time %+v, want none", counts)
 			}
+			// One more of a row that is there twice is one more.
+			more := store.ImportBatch{Audit: append(batch.Audit[:2:2], batch.Audit[0])}
+			counts, _, err = s.Import(ctx, tester, "auth", more, "2", true)
+			check(t, err)
+			if counts != (store.ImportCounts{Audit: 1}) {
+				t.Errorf("a row more: %+v, want one", counts)
+			}
 			if cursor, done, err := s.ImportCursor(ctx, "auth"); cursor != "2" || !done || err != nil {
 				t.Errorf("the cursor is %q, %v, %v", cursor, done, err)
 			}
@@ -93,11 +100,15 @@ func TestImportTwice(t *testing.T) {
 }
 
 func BenchmarkImport(b *testing.B) {
-	s, err := Open(context.Background(), Config{Path: b.TempDir() + "/store.db"})
-	if err != nil {
-		b.Fatal(err)
+	b.Run("clear", func(b *testing.B) { benchmarkImport(b, false) })
+	b.Run("sealed", func(b *testing.B) { benchmarkImport(b, true) })
+}
+
+func benchmarkImport(b *testing.B, sealed bool) {
+	s, _ := openSealable(b)
+	if sealed {
+		rotateAll(b, s, store.RotateEnable, nil)
 	}
-	defer s.Close()
 	tenant, err := s.TenantByName(context.Background(), store.DefaultTenant)
 	if err != nil {
 		b.Fatal(err)

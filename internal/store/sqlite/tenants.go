@@ -133,11 +133,10 @@ func (s *Store) OpenTenant(ctx context.Context, by store.Actor, tenant store.New
 		}
 		key.Tenant = t.ID
 		w := tenantMade(&t)
-		var ofKey store.Written
-		if _, err := tx.insertKey(key, &ofKey); err != nil {
+		if _, err := tx.insertKey(key, &store.Written{}); err != nil {
 			return nil, err
 		}
-		w.Details = map[string]any{"client_key": key.Name, "state": ofKey.After}
+		w.Details = map[string]any{"client_key": key.Name, "prefix": key.Prefix}
 		w.Changes.Key(t.ID, key.Digest, false)
 		return w, nil
 	})

@@ -23,7 +23,7 @@ type stepClock struct{ at time.Time }
 func (c *stepClock) now() time.Time { return c.at }
 
 // openSealable opens a store in clear that holds a master, with a clock of its own.
-func openSealable(t *testing.T) (*Store, *stepClock) {
+func openSealable(t testing.TB) (*Store, *stepClock) {
 	t.Helper()
 	masters, err := sealing.ParseMasters(sealing.NewMaster())
 	if err != nil {
@@ -34,7 +34,7 @@ func openSealable(t *testing.T) (*Store, *stepClock) {
 }
 
 // rotateAll goes through a whole rotation. What does not open goes to leave.
-func rotateAll(t *testing.T, s *Store, kind store.RotationKind, leave func(error)) {
+func rotateAll(t testing.TB, s *Store, kind store.RotationKind, leave func(error)) {
 	t.Helper()
 	ctx := context.Background()
 	_, err := s.BeginRotation(ctx, tester, kind)
@@ -59,7 +59,7 @@ func rotateAll(t *testing.T, s *Store, kind store.RotationKind, leave func(error
 	check(t, err)
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -288,5 +288,68 @@ func TestRetriedRotationFindsItsReply(t *testing.T) {
 	check(t, s.PruneReplays(ctx))
 	if _, _, err := s.Replay(ctx, store.Digest{9}); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("a day later: %v, want not found", err)
+	}
+}
+
+// What belongs to no tenant reaches readers by a delta: they need no tenant for it.
+func TestChangesOfNoTenant(t *testing.T) {
+	s, clock := openSealable(t)
+	ctx := context.Background()
+	from, err := s.Head(ctx)
+	check(t, err)
+	for _, id := range []string{"first", "second"} {
+		_, err = s.PublishSigningKey(ctx, tester, store.SigningKey{KeyID: id, Algorithm: "EdDSA", JWK: "{}"})
+		check(t, err)
+		_, err = s.SignWith(ctx, tester, id, clock.at.Add(time.Hour))
+		check(t, err)
+	}
+	_, _, err = s.Deny(ctx, tester, store.NewDenial{Kind: store.DenyKey, Issuer: "us", Value: "first", Expires: clock.at.Add(time.Hour)})
+	check(t, err)
+	delta, err := s.Delta(ctx, from.Revision, nil)
+	check(t, err)
+	if len(delta.Tenants) != 0 || len(delta.Changes) != 5 || delta.Changes[4].Digest != store.DenyKeyDigest("us", "first") {
+		t.Errorf("the delta has tenants %v, changes %+v", delta.Tenants, delta.Changes)
+	}
+	if keys := delta.Signing; len(keys) != 2 || !keys[0].Expires.Equal(clock.at.Add(time.Hour)) || !keys[1].Expires.IsZero() || keys[1].Signs.IsZero() {
+		t.Errorf("the delta has the keys %+v", keys)
+	}
+	clock.at = clock.at.Add(time.Hour)
+	base, err := s.Bootstrap(ctx, func(store.Digest) error { return nil })
+	check(t, err)
+	if len(base.Denied) != 0 || len(base.Signing) != 1 || base.Signing[0].KeyID != "second" {
+		t.Errorf("when their time has passed a full load has %+v, %+v", base.Denied, base.Signing)
+	}
+	check(t, s.PruneSigningKeys(ctx, tester))
+	before, err := s.Head(ctx)
+	check(t, err)
+	check(t, s.PruneSigningKeys(ctx, tester))
+	if after, err := s.Head(ctx); err != nil || after != before {
+		t.Errorf("pruning nothing took the revision from %v to %v, %v", before, after, err)
+	}
+}
+
+// A tenant that is opened in a sealed database has a key of its own from its first
+// row on, and the secret leads back to it under whatever name it bears.
+func TestOpenedTenantIsSealed(t *testing.T) {
+	s, _ := openSealable(t)
+	ctx := context.Background()
+	rotateAll(t, s, store.RotateEnable, nil)
+	key := store.NewKey{Name: "web", Digest: store.Digest{5}, Scopes: store.DefaultScopes()}
+	made, _, err := s.OpenTenant(ctx, tester, store.NewTenant{Name: "acme"}, key)
+	check(t, err)
+	if made.Key == 0 {
+		t.Error("it is in clear")
+	}
+	_, err = s.RenameTenant(ctx, tester, made.ID, "apex")
+	check(t, err)
+	again, result, err := s.OpenTenant(ctx, tester, store.NewTenant{Name: "acme"}, key)
+	check(t, err)
+	if again.ID != made.ID || again.Name != "apex" || result.Outcome != store.OutcomeUnchanged {
+		t.Errorf("opened again: %+v, %v", again, result.Outcome)
+	}
+	_, _, err = s.RevokeKeys(ctx, tester, made.ID, "web")
+	check(t, err)
+	if _, _, err := s.OpenTenant(ctx, tester, store.NewTenant{Name: "acme"}, key); !errors.Is(err, store.ErrRevoked) {
+		t.Errorf("with a secret that was withdrawn: %v, want revoked", err)
 	}
 }
