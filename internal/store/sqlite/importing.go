@@ -306,6 +306,11 @@ func (im *importing) audit(entries []store.AuditEntry, look bool) error {
 		if e.Time.IsZero() {
 			return errors.New("time: is missing: a row keeps its own")
 		}
+		if e.Tenant != 0 {
+			if err := im.tenantIsThere(e.Tenant); err != nil {
+				return err
+			}
+		}
 		if same := importedAudit(e); there[same] > 0 {
 			there[same]--
 			continue
