@@ -274,6 +274,9 @@ func (c *Cache) loadPanicked(value any) {
 // loadFailed counts and logs a failed load and returns its error.
 func (c *Cache) loadFailed(kind string, err error) error {
 	c.metrics.loadErrors.WithLabelValues(kind).Inc()
+	if errors.Is(err, store.ErrUnreadable) {
+		return err // the store has told of it, and does not tell of each check that meets it
+	}
 	c.log.Warn("load failed", "kind", kind, "error", err)
 	return err
 }

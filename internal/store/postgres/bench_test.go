@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"portcullis/internal/sealing"
 	"portcullis/internal/store"
+	"portcullis/internal/store/storetest"
 	"portcullis/internal/testkit"
 	"portcullis/policy"
 )
@@ -59,4 +61,20 @@ func Benchmark(b *testing.B) {
 			}
 		})
 	}
+}
+
+// What sealing costs where a grant is not in memory.
+func BenchmarkColdGrant(b *testing.B) {
+	storetest.BenchmarkColdGrant(b, func(b *testing.B, masters *sealing.Masters) store.Store {
+		url := testkit.Postgres(b)
+		if _, err := Migrate(b.Context(), url); err != nil {
+			b.Fatal(err)
+		}
+		st, err := Open(b.Context(), Config{URL: url, Masters: masters})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { _ = st.Close() })
+		return st
+	})
 }

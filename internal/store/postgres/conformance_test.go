@@ -45,21 +45,33 @@ func TestConformance(t *testing.T) {
 		},
 		Exec: func(t *testing.T, st store.Store, statements ...string) {
 			t.Helper()
-			execSQL(t, urlOf(st), append([]string{"SET search_path TO portcullis"}, statements...)...)
+			pastExec(t, urlOf(st), statements...)
 		},
-		Count: func(t *testing.T, st store.Store, query string) (n int64) {
+		Count: func(t *testing.T, st store.Store, query string) int64 {
 			t.Helper()
-			conn := connect(t, urlOf(st))
-			defer conn.Close(context.Background())
-			if _, err := conn.Exec(t.Context(), "SET search_path TO portcullis"); err != nil {
-				t.Fatal(err)
-			}
-			if err := conn.QueryRow(t.Context(), query).Scan(&n); err != nil {
-				t.Fatalf("%s: %v", query, err)
-			}
-			return n
+			return pastCount(t, urlOf(st), query)
 		},
 	})
+}
+
+// pastExec runs statements on our tables by their bare names.
+func pastExec(t *testing.T, url string, statements ...string) {
+	t.Helper()
+	execSQL(t, url, append([]string{"SET search_path TO portcullis"}, statements...)...)
+}
+
+// pastCount reads the one number that a query of our tables gives.
+func pastCount(t *testing.T, url, query string) (n int64) {
+	t.Helper()
+	conn := connect(t, url)
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), "SET search_path TO portcullis"); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.QueryRow(t.Context(), query).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return n
 }
 
 // touch commits a write that names principals and changes nothing else.

@@ -4,11 +4,14 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
+	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 	"portcullis/internal/store/storetest"
 	"portcullis/internal/testkit"
+	"portcullis/policy"
 )
 
 func TestRoleNames(t *testing.T) {
@@ -26,36 +29,67 @@ func TestRoleNames(t *testing.T) {
 	}
 }
 
-// The suite's writes and lists run as an admin process's user, and what a sidecar
-// does as a sidecar's.
+// The suite's writes and lists run as an admin process's user, what a sidecar does
+// as a sidecar's, and what writes the audit anew as the owner.
 func TestConformanceOfTheTwoRoles(t *testing.T) {
-	urls := make(map[store.Store]divided)
-	open := func(t *testing.T, db divided) store.Store {
-		reader, err := Open(t.Context(), Config{URL: db.sidecar, ReadOnly: true})
-		if err != nil {
-			t.Fatal(err)
+	var dbs sync.Map // *dividedStore to its divided
+	open := func(t *testing.T, db divided, masters *sealing.Masters) (_ store.Store, err error) {
+		st := &dividedStore{}
+		for into, cfg := range map[**Store]Config{
+			&st.Store:   {URL: db.admin, Masters: masters},
+			&st.owner:   {URL: db.owner, Masters: masters},
+			&st.sidecar: {URL: db.sidecar, Masters: masters, ReadOnly: true},
+		} {
+			if *into, err = Open(context.Background(), cfg); err != nil {
+				return nil, err
+			}
+			closeAtEnd(t, *into)
 		}
-		t.Cleanup(func() { _ = reader.Close() }) // its error is nil, always
-		st := &dividedStore{Store: openTest(t, db.admin), sidecar: reader}
-		urls[st] = db
-		return st
+		dbs.Store(st, db)
+		return st, nil
+	}
+	superOf := func(st store.Store) string {
+		db, _ := dbs.Load(st)
+		return db.(divided).super
 	}
 	storetest.Run(t, storetest.Harness{
-		Open:       func(t *testing.T) store.Store { return open(t, divide(t)) },
-		OpenSecond: func(t *testing.T, st store.Store) store.Store { return open(t, urls[st]) },
+		Brief: true,
+		Open: func(t *testing.T, masters *sealing.Masters) store.Store {
+			st, err := open(t, divide(t), masters)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return st
+		},
+		Reopen: func(t *testing.T, st store.Store, masters *sealing.Masters) (store.Store, error) {
+			db, _ := dbs.Load(st)
+			return open(t, db.(divided), masters)
+		},
 		Touch: func(t *testing.T, st store.Store, by store.Actor, tenant store.TenantID, principals []store.Index) store.Result {
 			t.Helper()
 			return touch(t, st.(*dividedStore).Store, by, tenant, principals)
 		},
+		Exec: func(t *testing.T, st store.Store, statements ...string) {
+			t.Helper()
+			pastExec(t, superOf(st), statements...)
+		},
+		Count: func(t *testing.T, st store.Store, query string) int64 {
+			t.Helper()
+			return pastCount(t, superOf(st), query)
+		},
 	})
 }
 
-// dividedStore gives what store.Reader has to a sidecar's user.
+// dividedStore gives what store.Reader has to a sidecar's user, and what a rotation
+// needs of the owner to the owner.
 type dividedStore struct {
 	*Store
-	sidecar *Store
+	sidecar, owner *Store
 }
 
+func (d *dividedStore) Reseal(ctx context.Context, tenant store.TenantID, from store.ResealCursor, limit int, leave func(error)) (store.ResealCursor, int64, bool, error) {
+	return d.owner.Reseal(ctx, tenant, from, limit, leave)
+}
 func (d *dividedStore) Head(ctx context.Context) (store.Head, error) { return d.sidecar.Head(ctx) }
 func (d *dividedStore) Bootstrap(ctx context.Context, yield func(store.Digest) error) (store.Base, error) {
 	return d.sidecar.Bootstrap(ctx, yield)
@@ -66,8 +100,11 @@ func (d *dividedStore) Delta(ctx context.Context, after store.Revision, held []s
 func (d *dividedStore) Roles(ctx context.Context, tenant store.TenantID) (store.TenantRoles, error) {
 	return d.sidecar.Roles(ctx, tenant)
 }
-func (d *dividedStore) Grant(ctx context.Context, tenant store.TenantID, index store.Index) (store.GrantRow, error) {
-	return d.sidecar.Grant(ctx, tenant, index)
+func (d *dividedStore) PrincipalIndex(ctx context.Context, tenant store.TenantID, key store.KeyID, kind policy.Kind, id string) (store.Index, error) {
+	return d.sidecar.PrincipalIndex(ctx, tenant, key, kind, id)
+}
+func (d *dividedStore) Grant(ctx context.Context, tenant store.TenantID, kind policy.Kind, id string) (store.GrantRow, error) {
+	return d.sidecar.Grant(ctx, tenant, kind, id)
 }
 func (d *dividedStore) Key(ctx context.Context, digest store.Digest) (store.KeyRow, error) {
 	return d.sidecar.Key(ctx, digest)
@@ -80,7 +117,8 @@ func (d *dividedStore) Report(ctx context.Context, reports []store.Report) error
 }
 func (d *dividedStore) Wait(ctx context.Context) error { return d.sidecar.Wait(ctx) }
 func (d *dividedStore) Close() error {
-	_ = d.sidecar.Close() // its error is nil, always
+	// Their errors are nil, always.
+	_, _ = d.sidecar.Close(), d.owner.Close()
 	return d.Store.Close()
 }
 

@@ -53,6 +53,7 @@ type Store struct {
 	listener   *listener
 	ring       *sealing.Ring
 	unreadable *prometheus.CounterVec
+	teller     sealing.Teller
 
 	closing   context.Context // done once Close has begun
 	cancel    context.CancelFunc

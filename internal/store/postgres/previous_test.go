@@ -170,11 +170,11 @@ func recordSidecar(t *testing.T, db divided) []recorded {
 			return nil
 		}},
 		{"PrincipalIndex", func(ctx context.Context) error {
-			_, err := st.PrincipalIndex(ctx, tenant, policy.KindUser, "amy")
+			_, err := st.PrincipalIndex(ctx, tenant, 0, policy.KindUser, "amy")
 			return err
 		}},
 		{"Grant", func(ctx context.Context) error {
-			_, err := st.Grant(ctx, tenant, store.PlainIndex(tenant, policy.KindUser, "amy"))
+			_, err := st.Grant(ctx, tenant, policy.KindUser, "amy")
 			return err
 		}},
 		{"Key", func(ctx context.Context) error { _, err := st.Key(ctx, store.Digest{1}); return err }},

@@ -47,7 +47,9 @@ func (s *Store) noted(err error) error {
 		return err
 	}
 	s.unreadable.WithLabelValues(e.Place.Table, e.Place.Column).Inc()
-	s.log.Error("a sealed value does not open", "table", e.Place.Table, "column", e.Place.Column, "row", e.Place.Row, "key", e.Key, "why", e.Why)
+	if s.teller.Tell(e.Place, s.now()) {
+		s.log.Error("a sealed value does not open", "table", e.Place.Table, "column", e.Place.Column, "row", e.Place.Row, "key", e.Key, "why", e.Why)
+	}
 	return &unreadable{e}
 }
 

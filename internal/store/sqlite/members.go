@@ -246,8 +246,28 @@ func (s *Store) HasRole(ctx context.Context, tenant store.TenantID, kind policy.
 
 // Grant implements store.Reader.
 func (s *Store) Grant(ctx context.Context, tenant store.TenantID, kind policy.Kind, id string) (store.GrantRow, error) {
+	row, err := s.grant(ctx, false, tenant, kind, id)
+	if errors.Is(err, errManyStatements) {
+		row, err = s.grant(ctx, true, tenant, kind, id)
+	}
+	if err != nil {
+		return store.GrantRow{}, err
+	}
+	return row, nil
+}
+
+// errManyStatements: the user's keys are to be opened too, in the same snapshot.
+var errManyStatements = errors.New("one statement does not do")
+
+// grant loads a grant, in one statement or, with many, in one snapshot, in which it
+// opens the API keys that back a user as well.
+func (s *Store) grant(ctx context.Context, many bool, tenant store.TenantID, kind policy.Kind, id string) (store.GrantRow, error) {
+	run := s.borrowing
+	if many {
+		run = s.reading
+	}
 	var row store.GrantRow
-	err := s.borrowing(ctx, "load grant", func(ctx context.Context, c *conn) error {
+	err := run(ctx, "load grant", func(ctx context.Context, c *conn) error {
 		return s.under(ctx, c, tenant, func(keys sealing.Keys) (sealing.Pair, error) {
 			row = store.GrantRow{}
 			var read sealing.Pair
@@ -273,11 +293,14 @@ func (s *Store) Grant(ctx context.Context, tenant store.TenantID, kind policy.Ki
 			if err == nil && row.Revision == (store.Revision{}) {
 				err = errors.New("the revision row is gone: restore a backup")
 			}
+			if err == nil && row.KeyBackedUntil != 0 && keys.Pair != (sealing.Pair{}) {
+				if !many {
+					return read, errManyStatements
+				}
+				row.KeyBackedUntil, err = s.backedUntil(ctx, c, keys, tenant, id)
+			}
 			return read, err
 		})
 	})
-	if err != nil {
-		return store.GrantRow{}, err
-	}
-	return row, nil
+	return row, err
 }

@@ -141,7 +141,9 @@ func (s *Store) told(ctx context.Context, err error) error {
 		return err
 	}
 	s.unreadable.add(e.Place)
-	s.cfg.Logger.ErrorContext(ctx, "a sealed value does not open", "table", e.Place.Table, "column", e.Place.Column, "row", e.Place.Row, "why", e.Why)
+	if s.teller.Tell(e.Place, s.cfg.Now()) {
+		s.cfg.Logger.ErrorContext(ctx, "a sealed value does not open", "table", e.Place.Table, "column", e.Place.Column, "row", e.Place.Row, "why", e.Why)
+	}
 	return &unreadableError{e}
 }
 

@@ -95,6 +95,7 @@ type Store struct {
 
 	busy       atomic.Int64 // attempts that found the file locked
 	unreadable unreadableCounts
+	teller     sealing.Teller
 
 	closing context.Context // done once Close has begun
 	close   context.CancelFunc

@@ -13,7 +13,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"portcullis/internal/sealing"
 	"portcullis/internal/store"
+	"portcullis/internal/store/storetest"
 	"portcullis/policy"
 )
 
@@ -204,6 +206,18 @@ func BenchmarkGrant(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// What sealing costs where a grant is not in memory.
+func BenchmarkColdGrant(b *testing.B) {
+	storetest.BenchmarkColdGrant(b, func(b *testing.B, masters *sealing.Masters) store.Store {
+		s, err := Open(b.Context(), Config{Path: filepath.Join(b.TempDir(), "store.db"), Masters: masters})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { _ = s.Close() })
+		return s
+	})
 }
 
 func BenchmarkHead(b *testing.B) {

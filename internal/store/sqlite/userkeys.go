@@ -269,6 +269,38 @@ func (s *Store) RevokeUserKey(ctx context.Context, by store.Actor, tenant store.
 	})
 }
 
+// backedUntil is until when a user's API keys back it, by those that open and are
+// its own: one that does not open is counted and logged, and backs nobody. It must
+// run inside a snapshot.
+func (s *Store) backedUntil(ctx context.Context, c *conn, keys sealing.Keys, tenant store.TenantID, user string) (int64, error) {
+	all, err := userKeys(ctx, c, keys, tenant, user)
+	if err != nil {
+		return 0, err
+	}
+	var until int64
+	for _, r := range all {
+		if !r.key.Revoked.IsZero() {
+			continue
+		}
+		place, _ := r.places()
+		held, err := s.open(ctx, keys, r.under, place, r.key.User)
+		switch {
+		case errors.Is(err, store.ErrUnreadable):
+			continue
+		case err != nil:
+			return 0, err
+		case held != user:
+			_ = s.strange(ctx, place, whyIndex) // counted and logged
+			continue
+		}
+		if r.key.Expires.IsZero() {
+			return store.BackedForever, nil
+		}
+		until = max(until, r.key.Expires.UnixNano())
+	}
+	return until, nil
+}
+
 // mustBeBacked refuses a user without an active API key where the tenant requires
 // one. A tenant that is not there is left to what comes after.
 func (tx *writeTx) mustBeBacked(tenant store.TenantID, kind policy.Kind, id string) error {
@@ -284,6 +316,11 @@ func (tx *writeTx) mustBeBacked(tenant store.TenantID, kind policy.Kind, id stri
 	var until int64
 	if err := tx.scan(tx.ctx, sqlStrict, args{int64(tenant), current[:], former[:]}, &strict, &until); err != nil && !absent(err) {
 		return err
+	}
+	if strict && until != 0 && keys.Pair != (sealing.Pair{}) {
+		if until, err = tx.store.backedUntil(tx.ctx, tx.conn, keys, tenant, id); err != nil {
+			return err
+		}
 	}
 	if !policy.KeyBacked(strict, kind, until, tx.now.UnixNano()) {
 		return fmt.Errorf("user %q: %w", id, store.ErrNotKeyBacked)

@@ -226,6 +226,23 @@ func testUnreadable(t *testing.T, h Harness) {
 		}
 	})
 
+	t.Run("an API key that does not open backs nobody", func(t *testing.T) {
+		k := newSealedKit(t, h)
+		k.newUserKey(k.tenant, "alice", "hers")
+		if k.backed(k.tenant, "alice") == 0 {
+			t.Fatal("her key does not back her")
+		}
+		h.Exec(t, k.Store, "UPDATE user_keys SET user_id = substr(user_id, 1, length(user_id) - 4)")
+		for _, on := range []*kit{k, k.second()} {
+			if until := on.backed(k.tenant, "alice"); until != 0 {
+				t.Errorf("she is backed until %d by a key that does not open", until)
+			}
+		}
+		k.newUserKey(k.tenant, "alice", "her next")
+		if k.backed(k.tenant, "alice") != store.BackedForever {
+			t.Error("her next key does not back her")
+		}
+	})
 	t.Run("a membership that was moved to another role", func(t *testing.T) {
 		k := newSealedKit(t, h)
 		k.furnish(k.tenant)
