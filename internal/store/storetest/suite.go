@@ -54,6 +54,7 @@ func Run(t *testing.T, h Harness) {
 		{"Rotation", testRotation},
 		{"RotationWrites", testRotationWrites},
 		{"Rotating", testRotating},
+		{"DenialsRotated", testDenialsRotated},
 		{"Unreadable", testUnreadable},
 	} {
 		t.Run(group.name, func(t *testing.T) { group.run(t, h) })
@@ -76,6 +77,9 @@ func runGroups(t *testing.T, h Harness) {
 		{"RegisterKey", testRegisterKey},
 		{"UserKeys", testUserKeys},
 		{"StrictUsers", testStrictUsers},
+		{"Denials", testDenials},
+		{"SigningKeys", testSigningKeys},
+		{"RefreshTokens", testRefreshTokens},
 		{"Bootstrap", testBootstrap},
 		{"Audit", testAudit},
 		{"Reports", testReports},
