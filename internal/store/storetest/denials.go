@@ -54,6 +54,20 @@ func denialGone(tenant store.TenantID, m store.DenyMark) store.Change {
 	return store.Change{Kind: store.ChangeDenial, Tenant: tenant, Digest: m.Digest, Gone: true}
 }
 
+// clientDenial is the change that denies a client's tokens, with the times that the
+// store gave it: testDenials holds them to the contract.
+func (k *kit) clientDenial(tenant store.TenantID, name string) store.Change {
+	k.Helper()
+	digest := store.DenySubjectDigest(tenant, k.index(tenant, policy.KindClient, name), "")
+	for _, m := range k.base().Denied {
+		if m.Digest == digest {
+			return denialChange(tenant, m)
+		}
+	}
+	k.Errorf("the tokens of client %q of tenant %d are not denied", name, tenant)
+	return store.Change{}
+}
+
 func (k *kit) base() store.Base {
 	k.Helper()
 	return must[store.Base](k)(k.Bootstrap(k.ctx, func(store.Digest) error { return nil }))
