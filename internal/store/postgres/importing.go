@@ -42,7 +42,7 @@ type importing struct {
 	w       *store.Written
 	counts  store.ImportCounts
 	tenants map[store.TenantID]sealing.Keys // those that the batch names, and that are there
-	roles   map[namedRole]policy.RoleID        // those that the batch names, and that are there
+	roles   map[namedRole]policy.RoleID     // those that the batch names, and that are there
 }
 
 type namedRole struct {
