@@ -44,6 +44,17 @@ func AuditHidden(row, tenant int64) Place {
 	return Place{"audit", "sealed", row, fmt.Sprint(tenant)}
 }
 
+// DenialSubject is deny_list.principal_id.
+func DenialSubject(row, tenant int64, kind, issuer string) Place {
+	return Place{"deny_list", "principal_id", row, fmt.Sprintf("%d %s %x", tenant, kind, issuer)}
+}
+
+// RefreshUser is refresh_families.user_id. Bound to the family, its tokens cannot be
+// given to another user.
+func RefreshUser(row, tenant int64, family [16]byte) Place {
+	return Place{"refresh_families", "user_id", row, fmt.Sprintf("%d %s", tenant, hex.EncodeToString(family[:]))}
+}
+
 // PrincipalIndex is the blind index of a principal, in memberships, user_keys,
 // change rows and slots.
 func (k *Key) PrincipalIndex(kind, id string) [IndexSize]byte {

@@ -56,6 +56,19 @@ func (c *ChangeSet) Key(tenant TenantID, digest Digest, gone bool) {
 	c.add(Change{Kind: ChangeKey, Tenant: tenant, Digest: digest, Gone: gone})
 }
 
+// Denial records that an entry of the deny-list was added or changed.
+func (c *ChangeSet) Denial(tenant TenantID, mark DenyMark) {
+	c.add(Change{Kind: ChangeDenial, Tenant: tenant, Digest: mark.Digest, Before: mark.Before, Expires: mark.Expires})
+}
+
+// DenialGone records that an entry of the deny-list was taken away.
+func (c *ChangeSet) DenialGone(tenant TenantID, digest Digest) {
+	c.add(Change{Kind: ChangeDenial, Tenant: tenant, Digest: digest, Gone: true})
+}
+
+// Signing records that the public signing keys changed.
+func (c *ChangeSet) Signing() { c.add(Change{Kind: ChangeSigning}) }
+
 // Rows returns the change rows of the write at revision, each thing once, in
 // the order in which they were recorded. Where more than MaxGrantChanges
 // principals were touched, one ChangeTenantGrants row for each of their tenants

@@ -66,6 +66,8 @@ const (
 	SealRoles
 	SealUserKeys
 	SealAudit
+	SealDenials
+	SealRefresh
 	NumSealTables
 )
 
@@ -74,7 +76,7 @@ func (t SealTable) String() string {
 	if t >= NumSealTables {
 		return ""
 	}
-	return [NumSealTables]string{"memberships", "permissions", "roles", "user_keys", "audit"}[t]
+	return [NumSealTables]string{"memberships", "permissions", "roles", "user_keys", "audit", "deny_list", "refresh_families"}[t]
 }
 
 // ResealCursor is how far the sealing anew of one tenant's rows has come: all rows

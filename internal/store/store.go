@@ -140,6 +140,7 @@ type ClientKey struct {
 	Expires  time.Time // zero is never
 	Revoked  time.Time // zero is live
 	LastUsed time.Time // zero is never; written in batches, so it lags
+	RotateAt time.Time // when people mean to replace it; zero: not planned
 }
 
 // Role is a role with what people read of it.
@@ -199,6 +200,8 @@ const (
 	ChangeGrant        ChangeKind = 3 // the memberships or the API keys of Index in Tenant
 	ChangeTenantGrants ChangeKind = 4 // memberships of more principals than are listed (past 1,000)
 	ChangeKey          ChangeKind = 5 // the client key or user API key with Digest; Gone if it no longer opens anything
+	ChangeDenial       ChangeKind = 6 // the entry of the deny-list with Digest; Gone if it was taken away
+	ChangeSigning      ChangeKind = 7 // the public signing keys
 )
 
 // Change is one row of the change log. Deleting a role is a ChangeRoles alone:
@@ -210,6 +213,8 @@ type Change struct {
 	Index    Index
 	Digest   Digest
 	Gone     bool
+	Before   int64 // of a ChangeDenial: DenyMark.Before
+	Expires  int64 // of a ChangeDenial: DenyMark.Expires
 }
 
 // Delta is everything that a reader needs to go from one revision to Head, all
@@ -220,6 +225,7 @@ type Delta struct {
 	Passed  []Revision    // the revisions gone through, Head included, in order; the newest MaxDeltaPassed of them
 	Tenants []Tenant      // the tenants that Changes name, as at Head
 	Roles   []TenantRoles // held tenants with a ChangeRoles, as at Head
+	Signing []SigningKey  // all public signing keys as at Head, where Changes has a ChangeSigning
 	Ack     bool          // a writer waits for this: report the revision at once when applied
 }
 
@@ -227,6 +233,8 @@ type Delta struct {
 type Base struct {
 	Head    Revision
 	Tenants []Tenant
+	Denied  []DenyMark   // that have not expired
+	Signing []SigningKey // that have not expired
 }
 
 // Actor is who makes a write, for the audit.
@@ -284,6 +292,16 @@ const (
 	ActionAuditOff         Action = "AUDIT_DISABLED"
 	ActionAuditOn          Action = "AUDIT_ENABLED"
 	ActionRenameTenant     Action = "RENAME_TENANT"
+	ActionRotateKey        Action = "ROTATE_KEY"
+	ActionDeny             Action = "DENY_TOKEN"
+	ActionAllow            Action = "ALLOW_TOKEN"
+	ActionPublishSigning   Action = "PUBLISH_SIGNING_KEY"
+	ActionSignWith         Action = "SIGN_WITH_KEY"
+	ActionWithdrawSigning  Action = "WITHDRAW_SIGNING_KEY"
+	ActionIssueToken       Action = "ISSUE_TOKEN"
+	ActionRefreshToken     Action = "REFRESH_TOKEN"
+	ActionRevokeToken      Action = "REVOKE_TOKEN"
+	ActionImport           Action = "IMPORT"
 	ActionRewrapKeys       Action = "REWRAP_ENCRYPTION_KEYS"
 	ActionRotateEncryption Action = "ROTATE_ENCRYPTION"
 )
@@ -372,6 +390,8 @@ type NewKey struct {
 	Prefix  string
 	Scopes  []Scope
 	Expires time.Time // zero is never
+	// RotateAt is when people mean to replace it; zero: not planned.
+	RotateAt time.Time
 }
 
 // Reader is what a sidecar needs. Every method is one read snapshot, reads the
@@ -416,6 +436,11 @@ type Reader interface {
 type Store interface {
 	Reader
 	Rotator
+	Denials
+	SigningKeys
+	RefreshTokens
+	KeyRotations
+	Importer
 
 	CreateTenant(ctx context.Context, by Actor, tenant NewTenant) (Tenant, Result, error) // ErrExists
 	AdmitTenant(ctx context.Context, by Actor, tenant TenantID) (Result, error)           // ErrNotFound
@@ -426,6 +451,10 @@ type Store interface {
 	// SetStrictUsers says whether the tenant's users need an active API key.
 	// ErrNotFound.
 	SetStrictUsers(ctx context.Context, by Actor, tenant TenantID, strict bool) (Result, error)
+	// OpenTenant makes a tenant and its first client key in one write. Where the
+	// digest is known, the tenant that has it comes back, and the write is
+	// OutcomeUnchanged; ErrRevoked where it no longer opens anything.
+	OpenTenant(ctx context.Context, by Actor, tenant NewTenant, key NewKey) (Tenant, Result, error)
 	TenantByName(ctx context.Context, name string) (Tenant, error) // ErrNotFound
 	Tenants(ctx context.Context) ([]Tenant, error)                 // by name
 

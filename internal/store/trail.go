@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -141,6 +142,18 @@ const EncryptionResource = "encryption"
 
 // TenantEncryptionResource is "encryption/TENANT ID".
 func TenantEncryptionResource(tenant TenantID) string { return fmt.Sprintf("encryption/%d", tenant) }
+
+// DenialResource is "denial/KIND".
+func DenialResource(kind DenyKind) string { return "denial/" + kind.String() }
+
+// SigningResource is "signing_key/ID".
+func SigningResource(keyID string) string { return "signing_key/" + keyID }
+
+// RefreshResource is "refresh/FAMILY", in hex.
+func RefreshResource(family [16]byte) string { return "refresh/" + hex.EncodeToString(family[:]) }
+
+// ImportResource is "import/SOURCE".
+func ImportResource(source string) string { return "import/" + source }
 
 // SettingsResource is the Resource of a tenant's settings.
 const SettingsResource = "settings"

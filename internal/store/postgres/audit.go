@@ -53,10 +53,7 @@ FROM unnest($1::bigint[]) AS t (id) LEFT JOIN portcullis.tenant_keys e ON e.tena
 // row's; in clear it may be 0, for the database to choose.
 func auditArgs(e *store.AuditEntry, id int64, key *sealing.Key) ([]any, error) {
 	row := *e
-	for _, text := range []*string{
-		&row.Actor, &row.User, (*string)(&row.Action), &row.Resource, &row.Before, &row.After, &row.Details,
-		&row.Outcome, &row.Address, &row.UserAgent, &row.RequestID,
-	} {
+	for _, text := range auditTexts(&row) {
 		*text = asText(*text)
 	}
 	var sealed *string
@@ -78,6 +75,14 @@ func auditArgs(e *store.AuditEntry, id int64, key *sealing.Key) ([]any, error) {
 		row.Before, row.After, row.Details, row.Outcome, row.Success,
 		row.Address, row.UserAgent, row.RequestID, row.Revision, key.KeyID(), index, sealed,
 	}, nil
+}
+
+// auditTexts are the texts of an entry.
+func auditTexts(e *store.AuditEntry) []*string {
+	return []*string{
+		&e.Actor, &e.User, (*string)(&e.Action), &e.Resource, &e.Before, &e.After, &e.Details,
+		&e.Outcome, &e.Address, &e.UserAgent, &e.RequestID,
+	}
 }
 
 // RecordAudit implements store.Store. An entry without a time gets the store's;

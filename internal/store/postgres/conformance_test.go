@@ -94,6 +94,12 @@ func touch(t *testing.T, st *Store, by store.Actor, tenant store.TenantID, princ
 // so it is given a history of its own, as one that was migrated by itself has.
 func migrated(t *testing.T) string {
 	t.Helper()
+	return migratedFor(t)
+}
+
+// migratedFor is migrated, for benchmarks too.
+func migratedFor(t testing.TB) string {
+	t.Helper()
 	url := testkit.PostgresFrom(t, "migrated", func(url string) error {
 		_, err := Migrate(context.Background(), url)
 		return err
@@ -103,14 +109,14 @@ func migrated(t *testing.T) string {
 }
 
 // newHistory sets a copied database apart from the others.
-func newHistory(t *testing.T, url string) {
+func newHistory(t testing.TB, url string) {
 	t.Helper()
 	execSQL(t, url, `UPDATE portcullis.revision SET tag = uuid_send(gen_random_uuid())`,
 		`UPDATE portcullis.revision_log l SET tag = r.tag FROM portcullis.revision r`)
 }
 
 // execSQL runs statements past the store.
-func execSQL(t *testing.T, url string, statements ...string) {
+func execSQL(t testing.TB, url string, statements ...string) {
 	t.Helper()
 	conn := connect(t, url)
 	for _, sql := range statements {
@@ -121,7 +127,7 @@ func execSQL(t *testing.T, url string, statements ...string) {
 }
 
 // connect opens a connection past the store, for this test.
-func connect(t *testing.T, url string) *pgx.Conn {
+func connect(t testing.TB, url string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
@@ -141,7 +147,7 @@ func openTest(t *testing.T, url string) *Store {
 	return s
 }
 
-func closeAtEnd(t *testing.T, s *Store) {
+func closeAtEnd(t testing.TB, s *Store) {
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Errorf("close: %v", err)

@@ -20,7 +20,7 @@ SELECT r.number, r.tag,
 FROM portcullis.revision r`
 
 	sqlDeltaChanges = `
-SELECT revision, kind, tenant_id, principal_index, digest, gone
+SELECT revision, kind, tenant_id, principal_index, digest, gone, issued_before, expires_at
 FROM portcullis.change_log WHERE revision > $1 ORDER BY revision, n LIMIT $2`
 
 	sqlDeltaPassed = `
@@ -45,6 +45,10 @@ LEFT JOIN (SELECT role_id, ` + permissionArrays + ` FROM portcullis.permissions
 LEFT JOIN (SELECT role_id, array_agg(parent_id ORDER BY parent_id) AS ids FROM portcullis.role_parents
            WHERE tenant_id IN (SELECT tenant_id FROM changed) GROUP BY role_id) i ON i.role_id = o.id
 ORDER BY c.tenant_id, o.id`
+
+	sqlDeltaSigning = `
+SELECT ` + signingColumns + ` FROM portcullis.signing_keys
+WHERE EXISTS (SELECT FROM portcullis.change_log c WHERE c.revision > $1 AND c.kind = $2) ORDER BY created_at, kid`
 )
 
 // Delta implements store.Reader. Every query works out for itself which rows it
@@ -67,6 +71,7 @@ func (s *Store) Delta(ctx context.Context, after store.Revision, held []store.Te
 				b.Queue(sqlDeltaPassed, after.Number, store.MaxDeltaPassed)
 				b.Queue(sqlDeltaTenants, after.Number)
 				b.Queue(sqlDeltaRoles, after.Number, int16(store.ChangeRoles), heldIDs)
+				b.Queue(sqlDeltaSigning, after.Number, int16(store.ChangeSigning))
 			}, func(r pgx.BatchResults) error {
 				var err error
 				if err := r.QueryRow().Scan(&d.Head.Number, fixed(d.Head.Tag[:]), &known, &d.Ack); err != nil {
@@ -110,7 +115,7 @@ func scanDelta(r pgx.BatchResults, d *store.Delta) (tables []tenantTable, err er
 	rows, err := r.Query()
 	if err := each(rows, err, func(scan func(...any) error) error {
 		var c store.Change
-		err := scan(&c.Revision, &c.Kind, &c.Tenant, fixed(c.Index[:]), fixed(c.Digest[:]), &c.Gone)
+		err := scan(&c.Revision, &c.Kind, &c.Tenant, fixed(c.Index[:]), fixed(c.Digest[:]), &c.Gone, &c.Before, &c.Expires)
 		d.Changes = append(d.Changes, c)
 		return err
 	}); err != nil {
@@ -135,7 +140,7 @@ func scanDelta(r pgx.BatchResults, d *store.Delta) (tables []tenantTable, err er
 		return nil, err
 	}
 	rows, err = r.Query()
-	err = each(rows, err, func(scan func(...any) error) error {
+	if err := each(rows, err, func(scan func(...any) error) error {
 		var tenant store.TenantID
 		var row roleScan
 		if err := scan(append([]any{&tenant}, row.dest()...)...); err != nil {
@@ -147,6 +152,9 @@ func scanDelta(r pgx.BatchResults, d *store.Delta) (tables []tenantTable, err er
 		last := &tables[len(tables)-1]
 		last.roles = append(last.roles, row)
 		return nil
-	})
+	}); err != nil {
+		return nil, err
+	}
+	d.Signing, err = scanSigningKeys(r.Query())
 	return tables, err
 }

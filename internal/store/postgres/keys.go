@@ -16,11 +16,11 @@ const (
 	// In the order of ids, as FoldReports takes them: the two cannot deadlock.
 	sqlKeysOfName = `SELECT ` + keyColumns + ` FROM portcullis.client_keys k WHERE k.tenant_id = $1 AND k.name = $2 ORDER BY k.id FOR UPDATE`
 
-	sqlKeyByDigest = `SELECT coalesce(expires_at, 0), coalesce(revoked_at, 0) FROM portcullis.client_keys WHERE digest = $1`
+	sqlKeyByDigest = `SELECT tenant_id, coalesce(expires_at, 0), coalesce(revoked_at, 0) FROM portcullis.client_keys WHERE digest = $1`
 
 	sqlInsertKey = `
-INSERT INTO portcullis.client_keys (tenant_id, name, digest, prefix, scopes, created_at, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id`
+INSERT INTO portcullis.client_keys (tenant_id, name, digest, prefix, scopes, created_at, expires_at, rotate_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id`
 
 	sqlRevokeKey = `UPDATE portcullis.client_keys SET revoked_at = $1 WHERE id = $2`
 
@@ -61,6 +61,10 @@ func (tx *writeTx) insertKey(key store.NewKey, w *store.Written) (store.ClientKe
 	if err != nil {
 		return store.ClientKey{}, err
 	}
+	rotate, err := store.ExpiryNanos(key.RotateAt)
+	if err != nil {
+		return store.ClientKey{}, fmt.Errorf("rotate at: %w", err)
+	}
 	if key.Name == "" {
 		return store.ClientKey{}, errors.New("name: is empty: give the client a name")
 	}
@@ -71,16 +75,17 @@ func (tx *writeTx) insertKey(key store.NewKey, w *store.Written) (store.ClientKe
 		return store.ClientKey{}, err
 	}
 	made := store.ClientKey{
-		Tenant:  key.Tenant,
-		Name:    key.Name,
-		Digest:  key.Digest,
-		Prefix:  key.Prefix,
-		Scopes:  store.SplitScopes(scopes),
-		Created: store.FromNanos(tx.now.UnixNano()),
-		Expires: store.FromNanos(expires),
+		Tenant:   key.Tenant,
+		Name:     key.Name,
+		Digest:   key.Digest,
+		Prefix:   key.Prefix,
+		Scopes:   store.SplitScopes(scopes),
+		Created:  store.FromNanos(tx.now.UnixNano()),
+		Expires:  store.FromNanos(expires),
+		RotateAt: store.FromNanos(rotate),
 	}
 	err = tx.scan(sqlInsertKey,
-		[]any{int64(key.Tenant), key.Name, key.Digest[:], key.Prefix, scopes, tx.now.UnixNano(), orNull(expires)}, &made.ID)
+		[]any{int64(key.Tenant), key.Name, key.Digest[:], key.Prefix, scopes, tx.now.UnixNano(), orNull(expires), orNull(rotate)}, &made.ID)
 	if err != nil {
 		return store.ClientKey{}, err
 	}
@@ -121,17 +126,24 @@ func (s *Store) CreateKey(ctx context.Context, by store.Actor, key store.NewKey)
 // knownKey reports whether the digest was ever registered, and whether it still
 // opens something.
 func (tx *writeTx) knownKey(digest store.Digest) (known, live bool, err error) {
-	var expires, revoked int64
-	switch err := tx.scan(sqlKeyByDigest, []any{digest[:]}, &expires, &revoked); {
-	case isNoRows(err):
-		return false, false, nil
-	case err != nil:
-		return false, false, err
-	}
-	return true, revoked == 0 && (expires == 0 || expires > tx.now.UnixNano()), nil
+	owner, live, err := tx.ownerOfKey(digest)
+	return owner != 0, live, err
 }
 
-// RevokeKeys implements store.Store. Secrets that have expired are revoked too:
+// ownerOfKey is the tenant that the digest was registered for, 0 for none.
+func (tx *writeTx) ownerOfKey(digest store.Digest) (owner store.TenantID, live bool, err error) {
+	var expires, revoked int64
+	switch err := tx.scan(sqlKeyByDigest, []any{digest[:]}, &owner, &expires, &revoked); {
+	case isNoRows(err):
+		return 0, false, nil
+	case err != nil:
+		return 0, false, err
+	}
+	return owner, revoked == 0 && (expires == 0 || expires > tx.now.UnixNano()), nil
+}
+
+// RevokeKeys implements store.Store. The access tokens that the client was issued
+// are denied in the same write. Secrets that have expired are revoked too:
 // a clock that is set back must not open them again.
 func (s *Store) RevokeKeys(ctx context.Context, by store.Actor, tenant store.TenantID, name string) (int, store.Result, error) {
 	revoked := 0
@@ -174,6 +186,9 @@ func (s *Store) RevokeKeys(ctx context.Context, by store.Actor, tenant store.Ten
 			w.Changes.Grant(tenant, indexUnder(keys.Current, tenant, policy.KindClient, name))
 		}
 		if revoked > 0 || before.Memberships > 0 {
+			if _, err := tx.deny(&w.Changes, store.DenyClient(tenant, name, tx.now)); err != nil {
+				return nil, err
+			}
 			w.Outcome = store.OutcomeDone
 			w.Before = before
 		}

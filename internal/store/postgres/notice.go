@@ -35,6 +35,9 @@ type noticeChange struct {
 	Index  string           `json:"index,omitempty"`
 	Digest string           `json:"digest,omitempty"`
 	Gone   bool             `json:"gone,omitempty"`
+	// Of a denial, in Unix nanoseconds.
+	Before  int64 `json:"issued_before,omitempty"`
+	Expires int64 `json:"expires_at,omitempty"`
 }
 
 func encodeNotice(revision store.Revision, rows []store.Change) (string, error) {
@@ -44,11 +47,11 @@ func encodeNotice(revision store.Revision, rows []store.Change) (string, error) 
 	if !n.Omitted {
 		n.Changes = make([]noticeChange, 0, len(rows))
 		for _, row := range rows {
-			c := noticeChange{Kind: row.Kind, Tenant: row.Tenant, Gone: row.Gone}
+			c := noticeChange{Kind: row.Kind, Tenant: row.Tenant, Gone: row.Gone, Before: row.Before, Expires: row.Expires}
 			switch row.Kind {
 			case store.ChangeGrant:
 				c.Index = hex.EncodeToString(row.Index[:])
-			case store.ChangeKey:
+			case store.ChangeKey, store.ChangeDenial:
 				c.Digest = row.Digest.String()
 			}
 			n.Changes = append(n.Changes, c)

@@ -60,6 +60,16 @@ func privilegeTable() []privileges {
 		{onTable, "tenant_keys", 3, keeps, "SELECT"},
 		{onSequence, "encryption_key_ids", 3, "USAGE", ""},
 		{onFunction, "mark_sealed(boolean)", 3, "EXECUTE", ""},
+		{onFunction, "mark_tokens()", 4, "EXECUTE", ""},
+
+		{onTable, "deny_list", 4, keeps, "SELECT"},
+		{onTable, "signing_keys", 4, keeps, "SELECT"},
+		{onTable, "refresh_families", 4, keeps, ""},
+		{onTable, "refresh_tokens", 4, keeps, ""},
+		{onTable, "replays", 4, keeps, ""},
+		{onTable, "imports", 4, keeps, ""},
+		{onSequence, "deny_list_ids", 4, "USAGE", ""},
+		{onSequence, "refresh_family_ids", 4, "USAGE", ""},
 
 		// A sidecar appends, and reads not even what it wrote itself; whoever serves as
 		// both halves in one process appends as well.

@@ -12,7 +12,7 @@ import (
 // is what the other tests go by, so that they cannot tell when it says too much.
 func TestThePrivilegesAreFew(t *testing.T) {
 	sidecarReads := strings.Fields(`revision revision_log change_log tenants roles role_parents permissions memberships
-		client_keys user_keys encryption encryption_keys tenant_keys compatibility goose_db_version`)
+		client_keys user_keys encryption encryption_keys tenant_keys deny_list signing_keys compatibility goose_db_version`)
 	adminOnlyReads := []string{"compatibility", "goose_db_version"}
 	for _, p := range privilegeTable() {
 		admin, sidecar := words(p.admin), words(p.sidecar)

@@ -330,6 +330,8 @@ func (s *Store) bootstrap(ctx context.Context, base *store.Base, yield func(stor
 	return s.snapshot(ctx, func(b *pgx.Batch) {
 		b.Queue(sqlRevision)
 		b.Queue(sqlAllTenants)
+		b.Queue(sqlDenied, s.now().UnixNano())
+		b.Queue(sqlSigningKeysAlive, s.now().UnixNano())
 		b.Queue(sqlLiveDigests, s.now().UnixNano())
 	}, func(r pgx.BatchResults) error {
 		if err := r.QueryRow().Scan(&base.Head.Number, fixed(base.Head.Tag[:])); err != nil {
@@ -341,6 +343,12 @@ func (s *Store) bootstrap(ctx context.Context, base *store.Base, yield func(stor
 			base.Tenants = append(base.Tenants, t)
 			return err
 		}); err != nil {
+			return err
+		}
+		if base.Denied, err = scanMarks(r.Query()); err != nil {
+			return err
+		}
+		if base.Signing, err = scanSigningKeys(r.Query()); err != nil {
 			return err
 		}
 		now := s.now().UnixNano()

@@ -23,6 +23,7 @@ const givenUp = -1
 type resealTable struct {
 	name string
 	key  string // column
+	some string // which of its rows have sealed columns; "" is all
 	// read selects the rows of tenant $1 past id $2 that are not under key $3, $4 at
 	// most, by id; write puts what reseal made of them.
 	read, write string
@@ -33,28 +34,28 @@ type resealTable struct {
 // resealTables are in the order of store.SealTable.
 func resealTables() [store.NumSealTables]resealTable {
 	return [store.NumSealTables]resealTable{
-		{"memberships", "key_id", `
+		{"memberships", "key_id", "", `
 SELECT id, key_id, kind, principal_id, role_id, principal_index FROM portcullis.memberships
 WHERE tenant_id = $1 AND id > $2 AND key_id <> $3 ORDER BY id LIMIT $4`, `
 UPDATE portcullis.memberships t SET key_id = u.key_id, principal_id = u.text, principal_index = u.index
 FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[]) AS u (id, key_id, text, index) WHERE t.id = u.id`, resealMember, (*resealBatch).indexed},
-		{"permissions", "key_id", `
+		{"permissions", "key_id", "", `
 SELECT id, key_id, role_id, name, name_index FROM portcullis.permissions
 WHERE tenant_id = $1 AND id > $2 AND key_id <> $3 ORDER BY id LIMIT $4`, `
 UPDATE portcullis.permissions t SET key_id = u.key_id, name = u.text, name_index = u.index
 FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[]) AS u (id, key_id, text, index) WHERE t.id = u.id`, resealPermission, (*resealBatch).indexed},
-		{"roles", "key_id", `
+		{"roles", "key_id", "", `
 SELECT id, key_id, description FROM portcullis.roles
 WHERE tenant_id = $1 AND id > $2 AND key_id <> $3 ORDER BY id LIMIT $4`, `
 UPDATE portcullis.roles t SET key_id = u.key_id, description = u.text
 FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS u (id, key_id, text) WHERE t.id = u.id`, resealRole, (*resealBatch).plain},
 		// Locked in the order of ids, as FoldReports takes them.
-		{"user_keys", "seal_key_id", `
+		{"user_keys", "seal_key_id", "", `
 SELECT ` + userKeyColumns + ` FROM portcullis.user_keys k
 WHERE k.tenant_id = $1 AND k.id > $2 AND k.seal_key_id <> $3 ORDER BY k.id LIMIT $4 FOR UPDATE`, `
 UPDATE portcullis.user_keys t SET seal_key_id = u.key_id, user_id = u.text, principal_index = u.index, label = u.label
 FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[], $5::text[]) AS u (id, key_id, text, index, label) WHERE t.id = u.id`, resealUserKey, (*resealBatch).labelled},
-		{"audit", "key_id", `
+		{"audit", "key_id", "", `
 SELECT ` + auditColumns + `, sealed IS NULL, user_index FROM portcullis.audit
 WHERE tenant_id = $1 AND id > $2 AND key_id <> $3 ORDER BY id LIMIT $4`, `
 UPDATE portcullis.audit t SET key_id = u.key_id, sealed = u.text, user_index = u.index,
@@ -62,6 +63,14 @@ UPDATE portcullis.audit t SET key_id = u.key_id, sealed = u.text, user_index = u
 FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[], $5::timestamptz[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[])
      AS u (id, key_id, text, index, at, about, resource, before, after, details)
 WHERE t.id = u.id AND t.at = u.at`, resealAudit, (*resealBatch).audited},
+		{"deny_list", "key_id", " AND kind = 2", `
+SELECT ` + denialColumns + ` FROM portcullis.deny_list
+WHERE tenant_id = $1 AND id > $2 AND key_id <> $3 AND kind = 2 ORDER BY id LIMIT $4`, sqlReindexDenials, resealDenial, (*resealBatch).digested},
+		{"refresh_families", "key_id", "", `
+SELECT id, key_id, principal_index, family, user_id FROM portcullis.refresh_families
+WHERE tenant_id = $1 AND id > $2 AND key_id <> $3 ORDER BY id LIMIT $4`, `
+UPDATE portcullis.refresh_families t SET key_id = u.key_id, user_id = u.text, principal_index = u.index
+FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[]) AS u (id, key_id, text, index) WHERE t.id = u.id`, resealRefresh, (*resealBatch).indexed},
 	}
 }
 
@@ -77,12 +86,15 @@ type resealBatch struct {
 	texts       []*string
 	indexes     [][]byte
 	labels      []string
+	digests     [][]byte
 	entries     []store.AuditEntry
 }
 
 func (b *resealBatch) plain() []any    { return []any{b.ids, b.keyIDs, b.texts} }
 func (b *resealBatch) indexed() []any  { return append(b.plain(), b.indexes) }
 func (b *resealBatch) labelled() []any { return append(b.indexed(), b.labels) }
+
+func (b *resealBatch) digested() []any { return append(b.indexed(), b.digests) }
 
 func (b *resealBatch) audited() []any {
 	args := b.indexed()
@@ -297,7 +309,7 @@ func isResealed(ctx context.Context, q querier, table store.SealTable, tenant st
 		mark = givenUp
 	}
 	var row int64
-	err := q.QueryRow(ctx, `SELECT id FROM portcullis.`+t.name+` WHERE tenant_id = $1 AND `+t.key+` NOT IN ($2, $3) LIMIT 1`, int64(tenant), p.Current, mark).Scan(&row)
+	err := q.QueryRow(ctx, `SELECT id FROM portcullis.`+t.name+` WHERE tenant_id = $1 AND `+t.key+` NOT IN ($2, $3)`+t.some+` LIMIT 1`, int64(tenant), p.Current, mark).Scan(&row)
 	switch {
 	case isNoRows(err):
 		return nil
@@ -329,7 +341,7 @@ func (s *Store) SealCounts(ctx context.Context, kind store.RotationKind) ([store
 			for _, t := range resealTables() {
 				b.Queue(`SELECT count(*) FROM portcullis.`+t.name+` WHERE CASE $1::smallint WHEN 2 THEN `+t.key+` = 0
     WHEN 3 THEN `+t.key+` > 0
-    ELSE `+t.key+` <> 0 AND `+t.key+` <= coalesce((SELECT nullif(rotation_before, 0) FROM portcullis.encryption WHERE rotation = 1), 9223372036854775807) END`, int16(kind))
+    ELSE `+t.key+` <> 0 AND `+t.key+` <= coalesce((SELECT nullif(rotation_before, 0) FROM portcullis.encryption WHERE rotation = 1), 9223372036854775807) END`+t.some, int16(kind))
 			}
 		}, func(r pgx.BatchResults) error {
 			for i := range counts {

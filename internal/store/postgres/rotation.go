@@ -268,6 +268,9 @@ func (s *Store) BeginTenant(ctx context.Context, by store.Actor, tenant store.Te
 		if tenant != 0 {
 			w.Changes.Tenant(tenant)
 			w.Changes.TenantGrants(tenant)
+			if err := tx.reindexDenials(tenant, &w.Changes); err != nil {
+				return nil, err
+			}
 		}
 		return w, nil
 	})
@@ -306,7 +309,10 @@ func (s *Store) FinishTenant(ctx context.Context, by store.Actor, tenant store.T
 		if _, err := tx.exec(sqlChangeKeys); err != nil {
 			return nil, err
 		}
-		for table := range store.SealAudit {
+		for table := range store.NumSealTables {
+			if table == store.SealAudit {
+				continue
+			}
 			if err := isResealed(tx.ctx, tx, table, tenant, was); err != nil {
 				return nil, err
 			}

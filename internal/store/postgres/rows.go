@@ -81,18 +81,18 @@ func scanTenant(scan func(dest ...any) error) (store.Tenant, error) {
 	return t, err
 }
 
-const keyColumns = `k.id, k.tenant_id, k.name, k.digest, k.prefix, k.scopes, k.created_at, k.expires_at, k.revoked_at, k.last_used_at`
+const keyColumns = `k.id, k.tenant_id, k.name, k.digest, k.prefix, k.scopes, k.created_at, k.expires_at, k.revoked_at, k.last_used_at, k.rotate_at`
 
 // keyScan is the destination of keyColumns. All may be NULL, in an outer join.
 type keyScan struct {
-	key                                 store.ClientKey
-	id, tenant                          *int64
-	name, prefix, scopes                *string
-	created, expires, revoked, lastUsed *int64
+	key                                         store.ClientKey
+	id, tenant                                  *int64
+	name, prefix, scopes                        *string
+	created, expires, revoked, lastUsed, rotate *int64
 }
 
 func (k *keyScan) dest() []any {
-	return []any{&k.id, &k.tenant, &k.name, fixed(k.key.Digest[:]), &k.prefix, &k.scopes, &k.created, &k.expires, &k.revoked, &k.lastUsed}
+	return []any{&k.id, &k.tenant, &k.name, fixed(k.key.Digest[:]), &k.prefix, &k.scopes, &k.created, &k.expires, &k.revoked, &k.lastUsed, &k.rotate}
 }
 
 // found returns the key, or nil where every column is NULL.
@@ -108,6 +108,7 @@ func (k *keyScan) found() *store.ClientKey {
 	k.key.Expires = store.FromNanos(orZero(k.expires))
 	k.key.Revoked = store.FromNanos(orZero(k.revoked))
 	k.key.LastUsed = store.FromNanos(orZero(k.lastUsed))
+	k.key.RotateAt = store.FromNanos(orZero(k.rotate))
 	return &k.key
 }
 

@@ -10,7 +10,8 @@ import (
 const (
 	sqlEncryption = `SELECT key_check, master, rotation, rotation_before FROM portcullis.encryption`
 
-	sqlKeyID = `SELECT nextval('portcullis.encryption_key_ids')`
+	// Above every key that is there: one write may make several at one moment.
+	sqlKeyID = `SELECT greatest(nextval('portcullis.encryption_key_ids'), (SELECT coalesce(max(id), 0) + 1 FROM portcullis.encryption_keys))`
 
 	sqlInsertWrapped = `INSERT INTO portcullis.encryption_keys (id, tenant_id, wrapped, master, created_at) VALUES ($1, $2, $3, $4, $5)`
 

@@ -26,41 +26,59 @@ const (
 func (s *Store) CreateTenant(ctx context.Context, by store.Actor, tenant store.NewTenant) (store.Tenant, store.Result, error) {
 	var made store.Tenant
 	result, err := s.write(ctx, "create tenant", 0, by, func(tx *writeTx) (*store.Written, error) {
-		if tenant.Name == "" {
-			return nil, errors.New("name: is empty: give the tenant a name")
-		}
-		if err := mustBeText("name", tenant.Name); err != nil {
+		var err error
+		if made, err = tx.makeTenant(tenant); err != nil {
 			return nil, err
 		}
-		switch _, err := scanTenant(tx.QueryRow(tx.ctx, sqlTenantByName, tenant.Name).Scan); {
-		case err == nil:
-			return nil, fmt.Errorf("tenant %q: %w", tenant.Name, store.ErrExists)
-		case !isNoRows(err):
-			return nil, err
-		}
-		made = store.Tenant{Name: tenant.Name, Admitted: tenant.Admitted, StrictUsers: tenant.StrictUsers, Created: store.FromNanos(tx.now.UnixNano())}
-		if err := tx.scan(sqlInsertTenant, []any{made.Name, made.Admitted, made.StrictUsers, tx.now.UnixNano()}, &made.ID); err != nil {
-			return nil, err
-		}
-		key, err := tx.keyForNew(made.ID)
-		if err != nil {
-			return nil, err
-		}
-		made.Key = store.KeyID(key.KeyID())
-		w := &store.Written{
-			Outcome:  store.OutcomeDone,
-			Tenant:   made.ID,
-			Action:   store.ActionCreateTenant,
-			Resource: store.TenantResource(made.Name),
-			After:    store.TenantState{Admitted: made.Admitted, StrictUsers: made.StrictUsers},
-		}
-		w.Changes.Tenant(made.ID)
-		return w, nil
+		return tenantMade(&made), nil
 	})
 	if err != nil {
 		return store.Tenant{}, store.Result{}, err
 	}
 	return made, result, nil
+}
+
+// makeTenant adds the tenant's row, and its key where the database is sealed.
+func (tx *writeTx) makeTenant(tenant store.NewTenant) (store.Tenant, error) {
+	if err := tx.nameIsFree(tenant.Name); err != nil {
+		return store.Tenant{}, err
+	}
+	made := store.Tenant{Name: tenant.Name, Admitted: tenant.Admitted, StrictUsers: tenant.StrictUsers, Created: store.FromNanos(tx.now.UnixNano())}
+	if err := tx.scan(sqlInsertTenant, []any{made.Name, made.Admitted, made.StrictUsers, tx.now.UnixNano()}, &made.ID); err != nil {
+		return store.Tenant{}, err
+	}
+	key, err := tx.keyForNew(made.ID)
+	made.Key = store.KeyID(key.KeyID())
+	return made, err
+}
+
+// nameIsFree is store.ErrExists where a tenant has the name.
+func (tx *writeTx) nameIsFree(name string) error {
+	if name == "" {
+		return errors.New("name: is empty: give the tenant a name")
+	}
+	if err := mustBeText("name", name); err != nil {
+		return err
+	}
+	switch _, err := scanTenant(tx.QueryRow(tx.ctx, sqlTenantByName, name).Scan); {
+	case err == nil:
+		return fmt.Errorf("tenant %q: %w", name, store.ErrExists)
+	case !isNoRows(err):
+		return err
+	}
+	return nil
+}
+
+func tenantMade(made *store.Tenant) *store.Written {
+	w := &store.Written{
+		Outcome:  store.OutcomeDone,
+		Tenant:   made.ID,
+		Action:   store.ActionCreateTenant,
+		Resource: store.TenantResource(made.Name),
+		After:    store.TenantState{Admitted: made.Admitted, StrictUsers: made.StrictUsers},
+	}
+	w.Changes.Tenant(made.ID)
+	return w
 }
 
 // RenameTenant implements store.Store.
@@ -83,6 +101,41 @@ func (s *Store) RenameTenant(ctx context.Context, by store.Actor, tenant store.T
 		}
 		return w, err
 	})
+}
+
+// OpenTenant implements store.Store.
+func (s *Store) OpenTenant(ctx context.Context, by store.Actor, tenant store.NewTenant, key store.NewKey) (store.Tenant, store.Result, error) {
+	var t store.Tenant
+	result, err := s.write(ctx, "open tenant", 0, by, func(tx *writeTx) (*store.Written, error) {
+		owner, live, err := tx.ownerOfKey(key.Digest)
+		switch {
+		case err != nil:
+			return nil, err
+		case owner != 0 && !live:
+			return nil, fmt.Errorf("this secret was withdrawn, make a new one: %w", store.ErrRevoked)
+		case owner != 0:
+			t, err = tx.tenant(owner)
+			w := tenantMade(&t)
+			w.Outcome, w.Before, w.Changes = store.OutcomeUnchanged, w.After, store.ChangeSet{}
+			return w, err
+		}
+		if t, err = tx.makeTenant(tenant); err != nil {
+			return nil, err
+		}
+		first := key
+		first.Tenant = t.ID
+		w := tenantMade(&t)
+		if _, err := tx.insertKey(first, &store.Written{}); err != nil {
+			return nil, err
+		}
+		w.Details = map[string]any{"client_key": key.Name, "prefix": key.Prefix}
+		w.Changes.Key(t.ID, key.Digest, false)
+		return w, nil
+	})
+	if err != nil {
+		return store.Tenant{}, store.Result{}, err
+	}
+	return t, result, nil
 }
 
 // AdmitTenant implements store.Store.

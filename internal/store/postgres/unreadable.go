@@ -30,7 +30,8 @@ func newUnreadableTotal() *prometheus.CounterVec {
 	}, []string{"table", "column"})
 	for _, column := range [][2]string{
 		{"memberships", "principal_id"}, {"permissions", "name"}, {"roles", "description"}, {"user_keys", "user_id"},
-		{"user_keys", "label"}, {"audit", "sealed"}, {"encryption_keys", "wrapped"},
+		{"user_keys", "label"}, {"audit", "sealed"},
+		{"deny_list", "principal_id"}, {"refresh_families", "user_id"}, {"encryption_keys", "wrapped"},
 	} {
 		total.WithLabelValues(column[0], column[1])
 	}
@@ -51,6 +52,8 @@ func (s *Store) noted(err error) error {
 	}
 	return &unreadable{e}
 }
+
+func isUnreadable(err error) bool { return errors.Is(err, store.ErrUnreadable) }
 
 // open opens a value of a row that names its key by id. place is asked only where
 // there is something to open.

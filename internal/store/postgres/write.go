@@ -38,10 +38,10 @@ FROM (SELECT) AS one LEFT JOIN portcullis.tenant_keys e ON e.tenant_id = $1`
 	sqlLogRevision = `INSERT INTO portcullis.revision_log (revision, tag, committed_at, ack) VALUES ($1, $2, $3, $4)`
 
 	sqlLogChanges = `
-INSERT INTO portcullis.change_log (revision, n, kind, tenant_id, principal_index, digest, gone)
-SELECT $1, c.n - 1, c.kind, c.tenant_id, c.principal_index, c.digest, c.gone
-FROM unnest($2::smallint[], $3::bigint[], $4::bytea[], $5::bytea[], $6::boolean[])
-     WITH ORDINALITY AS c (kind, tenant_id, principal_index, digest, gone, n)`
+INSERT INTO portcullis.change_log (revision, n, kind, tenant_id, principal_index, digest, gone, issued_before, expires_at)
+SELECT $1, c.n - 1, c.kind, c.tenant_id, c.principal_index, c.digest, c.gone, c.issued_before, c.expires_at
+FROM unnest($2::smallint[], $3::bigint[], $4::bytea[], $5::bytea[], $6::boolean[], $7::bigint[], $8::bigint[])
+     WITH ORDINALITY AS c (kind, tenant_id, principal_index, digest, gone, issued_before, expires_at, n)`
 
 	sqlCommitted = `
 SELECT EXISTS (SELECT FROM portcullis.revision WHERE number = $1 AND tag = $2)
@@ -290,14 +290,16 @@ func changeArgs(revision int64, rows []store.Change) []any {
 	n := len(rows)
 	kinds, tenants, gone := make([]int16, n), make([]int64, n), make([]bool, n)
 	indexes, digests := make([][]byte, n), make([][]byte, n) // nil is NULL
+	before, expires := make([]int64, n), make([]int64, n)
 	for i, row := range rows {
 		kinds[i], tenants[i], gone[i] = int16(row.Kind), int64(row.Tenant), row.Gone
+		before[i], expires[i] = row.Before, row.Expires
 		switch row.Kind {
 		case store.ChangeGrant:
 			indexes[i] = row.Index[:]
-		case store.ChangeKey:
+		case store.ChangeKey, store.ChangeDenial:
 			digests[i] = row.Digest[:]
 		}
 	}
-	return []any{revision, kinds, tenants, indexes, digests, gone}
+	return []any{revision, kinds, tenants, indexes, digests, gone, before, expires}
 }

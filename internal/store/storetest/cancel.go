@@ -153,6 +153,51 @@ func everyCall(k *kit) map[string]func(context.Context) error {
 			_, _, _, err := k.Reseal(ctx, k.tenant, store.ResealCursor{}, 10, nil)
 			return err
 		},
+		"Deny": func(ctx context.Context) error {
+			_, _, err := k.Deny(ctx, k.by, denyToken(k.tenant, "jti", expiry))
+			return err
+		},
+		"Allow":              func(ctx context.Context) error { return e(k.Allow(ctx, k.by, k.tenant, 1)) },
+		"DenialList":         func(ctx context.Context) error { return e(k.DenialList(ctx, k.tenant, 0, 10)) },
+		"PruneDenials":       k.PruneDenials,
+		"PublishSigningKey":  func(ctx context.Context) error { return e(k.PublishSigningKey(ctx, k.by, signerOf("a"))) },
+		"SignWith":           func(ctx context.Context) error { return e(k.SignWith(ctx, k.by, "a", expiry)) },
+		"WithdrawSigningKey": func(ctx context.Context) error { return e(k.WithdrawSigningKey(ctx, k.by, "a")) },
+		"SigningKeyList":     func(ctx context.Context) error { return e(k.SigningKeyList(ctx)) },
+		"PruneSigningKeys":   func(ctx context.Context) error { return k.PruneSigningKeys(ctx, k.by) },
+		"StartFamily": func(ctx context.Context) error {
+			return e(k.StartFamily(ctx, k.by, familyOf(k.tenant, 1, expiry), digestOf("one"), accessOf("a", expiry)))
+		},
+		"UseRefresh": func(ctx context.Context) error {
+			_, _, err := k.UseRefresh(ctx, k.by, k.tenant, "app", digestOf("one"), digestOf("two"), accessOf("a", expiry))
+			return err
+		},
+		"Refresh": func(ctx context.Context) error { return e(k.Refresh(ctx, digestOf("one"))) },
+		"RevokeRefresh": func(ctx context.Context) error {
+			return e(k.RevokeRefresh(ctx, k.by, k.tenant, "app", digestOf("one")))
+		},
+		"PruneRefresh": k.PruneRefresh,
+		"RotateKey": func(ctx context.Context) error {
+			_, _, err := k.RotateKey(ctx, k.by, rotationOf(k.tenant, "one", "two", "try", 0))
+			return err
+		},
+		"Replay": func(ctx context.Context) error {
+			_, _, err := k.Replay(ctx, digestOf("try"))
+			return err
+		},
+		"PruneReplays": k.PruneReplays,
+		"Import": func(ctx context.Context) error {
+			_, _, err := k.Import(ctx, k.by, "source", store.ImportBatch{}, "cursor", false)
+			return err
+		},
+		"ImportCursor": func(ctx context.Context) error {
+			_, _, err := k.ImportCursor(ctx, "source")
+			return err
+		},
+		"OpenTenant": func(ctx context.Context) error {
+			_, _, err := k.OpenTenant(ctx, k.by, store.NewTenant{Name: "opened"}, keyOf(0, "ci", "opened"))
+			return err
+		},
 		"FoldReports":  k.FoldReports,
 		"Sidecars":     func(ctx context.Context) error { return e(k.Sidecars(ctx)) },
 		"PruneChanges": func(ctx context.Context) error { return k.PruneChanges(ctx, 1) },

@@ -44,7 +44,8 @@ func testDelta(t *testing.T, h Harness) {
 		_, r, err := k.RevokeKeys(k.ctx, k.by, acme, "ci")
 		note(k.done(r, err),
 			store.Change{Kind: store.ChangeKey, Tenant: acme, Digest: digestOf("one"), Gone: true},
-			store.Change{Kind: store.ChangeKey, Tenant: acme, Digest: digestOf("two"), Gone: true})
+			store.Change{Kind: store.ChangeKey, Tenant: acme, Digest: digestOf("two"), Gone: true},
+			k.clientDenial(acme, "ci"))
 		note(k.done(k.DeleteRole(k.ctx, k.by, k.tenant, "editor")), roles)
 
 		d := k.delta(start, k.tenant, acme, 987654)

@@ -159,8 +159,11 @@ func sawDelta(from int64, d store.Delta, held []store.TenantID) observation {
 		for n := from + 1; n <= r.now; n++ {
 			want = append(want, r.changes[n]...)
 		}
-		if !sameChanges(d.Changes, want) {
-			r.Errorf("from %d to %d: changes\n got %v\nwant %v", from, r.now, d.Changes, want)
+		// Denials have the store's own times, which the model does not know: testDenials
+		// and testDenialsRotated hold them to the contract.
+		got := slices.DeleteFunc(slices.Clone(d.Changes), func(c store.Change) bool { return c.Kind == store.ChangeDenial })
+		if !sameChanges(got, want) {
+			r.Errorf("from %d to %d: changes\n got %v\nwant %v", from, r.now, got, want)
 		}
 		named, stale := make(map[store.TenantID]bool), make(map[store.TenantID]bool)
 		for _, c := range want {

@@ -161,6 +161,9 @@ func (k *kit) furnish(tenant store.TenantID) {
 	} {
 		k.done(k.AddMember(k.ctx, k.by, tenant, m.kind, m.id, m.role, m.expires))
 	}
+	k.deny(denyUser(tenant, "mallory", expiry.Add(-time.Hour), expiry))
+	f := familyOf(tenant, byte(tenant), expiry)
+	k.done(k.StartFamily(k.ctx, k.by, f, digestOf(secret("refresh")), accessOf(secret("jti"), expiry)))
 	if err := k.RecordAudit(k.ctx, []store.AuditEntry{
 		{Tenant: tenant, Actor: "client:ops", User: "alice", Action: store.ActionCheckPermission, Resource: "permission/editor/write", Details: `{"d": 1}`, Outcome: "done", Success: true},
 		{Tenant: tenant, Actor: "unknown", Action: store.ActionAuthFailed, Outcome: "denied"},
@@ -209,6 +212,14 @@ func (k *kit) look(tenant store.TenantID) string {
 		}
 	}
 	say("clients %+v", must[[]store.ClientKey](k)(k.KeyList(k.ctx, tenant)))
+	for _, d := range k.denials(tenant) {
+		say("denied %+v", d)
+	}
+	if token, err := k.Refresh(k.ctx, digestOf(fmt.Sprintf("%d refresh", tenant))); err == nil {
+		say("refresh token %+v", token)
+	} else {
+		k.wantErr(err, store.ErrNotFound)
+	}
 	entries, total := k.audit(tenant)
 	say("%d audit rows", total)
 	for _, e := range entries {

@@ -60,6 +60,7 @@ func Run(t *testing.T, h Harness) {
 		{"Rotation", testRotation},
 		{"RotationWrites", testRotationWrites},
 		{"Rotating", testRotating},
+		{"DenialsRotated", testDenialsRotated},
 		{"Unreadable", testUnreadable},
 	} {
 		if h.Brief && group.name != "Encryption" && group.name != "Rotation" {
@@ -85,6 +86,12 @@ func runGroups(t *testing.T, h Harness) {
 		{"RegisterKey", testRegisterKey},
 		{"UserKeys", testUserKeys},
 		{"StrictUsers", testStrictUsers},
+		{"Denials", testDenials},
+		{"SigningKeys", testSigningKeys},
+		{"RefreshTokens", testRefreshTokens},
+		{"KeyRotations", testKeyRotations},
+		{"Import", testImport},
+		{"OpenTenants", testOpenTenants},
 		{"Bootstrap", testBootstrap},
 		{"Audit", testAudit},
 		{"Reports", testReports},

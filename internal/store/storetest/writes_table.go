@@ -216,7 +216,9 @@ func keyWrites() []aWrite {
 		{name: "create a key", do: create, outcome: store.OutcomeDone,
 			changes: func(k *kit) []store.Change { return []store.Change{keyChange(k, "one", false)} }, audit: created, after: one},
 		{name: "revoke a key", given: func(k *kit) { k.done(create(k)) }, do: revoke, outcome: store.OutcomeDone,
-			changes: func(k *kit) []store.Change { return []store.Change{keyChange(k, "one", true)} }, audit: revoked,
+			changes: func(k *kit) []store.Change {
+				return []store.Change{keyChange(k, "one", true), k.clientDenial(k.tenant, "ci")}
+			}, audit: revoked,
 			before: `{"keys": [` + one + `], "memberships": 0}`},
 		{name: "revoke several keys and a membership", given: func(k *kit) {
 			k.done(create(k))
@@ -226,7 +228,8 @@ func keyWrites() []aWrite {
 			k.done(k.AddMember(k.ctx, k.by, k.tenant, policy.KindClient, "ci", "editor", time.Time{}))
 		}, do: revoke, outcome: store.OutcomeDone,
 			changes: func(k *kit) []store.Change {
-				return append([]store.Change{keyChange(k, "one", true), keyChange(k, "two", true)}, grantChange(policy.KindClient, "ci")(k)...)
+				changes := append([]store.Change{keyChange(k, "one", true), keyChange(k, "two", true)}, grantChange(policy.KindClient, "ci")(k)...)
+				return append(changes, k.clientDenial(k.tenant, "ci"))
 			}, audit: revoked,
 			before: `{"keys": [` + one + `, ` + two + `], "memberships": 1}`},
 		{name: "revoke keys again", given: func(k *kit) { k.done(create(k)); k.done(revoke(k)) }, do: revoke, outcome: store.OutcomeUnchanged,

@@ -1,0 +1,106 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"time"
+
+	"portcullis/policy"
+)
+
+// DenyKind says what an entry of the deny-list refuses.
+type DenyKind uint8
+
+// The kinds of entry.
+const (
+	DenyToken   DenyKind = 1 // one access token, by issuer and jti
+	DenySubject DenyKind = 2 // a principal's tokens that were issued at or before a moment
+	DenyKey     DenyKind = 3 // every token signed with a key, by issuer and kid; of no tenant
+)
+
+// String returns "token", "subject" or "key"; "" for a number outside the list.
+func (k DenyKind) String() string {
+	switch k {
+	case DenyToken:
+		return "token"
+	case DenySubject:
+		return "subject"
+	case DenyKey:
+		return "key"
+	}
+	return ""
+}
+
+// NewDenial is an entry to be added to the deny-list. Issuer is the `iss` of the
+// tokens, "" for tokens without one, and for the tokens of clients and workloads,
+// which only we issue.
+type NewDenial struct {
+	Kind      DenyKind
+	Tenant    TenantID // 0 for DenyKey
+	Issuer    string
+	Value     string      // jti, kid, or the principal's id
+	Principal policy.Kind // DenySubject: what Value is the id of
+	Before    time.Time   // DenySubject: tokens issued at or before it; required
+	// Expires is when the last token that it could refuse has expired: now plus the
+	// longest life of such a token, plus the skew. Required.
+	Expires time.Time
+}
+
+// Denial is an entry of the deny-list.
+type Denial struct {
+	NewDenial
+	ID      int64
+	Created time.Time
+}
+
+// DenyMark is an entry as a sidecar holds it: what is looked up, and until when.
+type DenyMark struct {
+	Digest  Digest
+	Before  int64 // Unix nanoseconds; 0 for tokens and keys: every one
+	Expires int64 // Unix nanoseconds
+}
+
+// Denials is the part of a store that keeps the deny-list.
+type Denials interface {
+	// Deny adds an entry. One that is there keeps the later Before and the later
+	// Expires of both; where nothing changes it is OutcomeUnchanged.
+	Deny(ctx context.Context, by Actor, denial NewDenial) (Denial, Result, error)
+	// Allow takes an entry away by its id. ErrNotFound; tenant is the entry's.
+	Allow(ctx context.Context, by Actor, tenant TenantID, id int64) (Result, error)
+	// DenialList lists entries of a tenant (0: signing keys) that have not expired, by
+	// id from after on, at most limit (1 to 1000).
+	DenialList(ctx context.Context, tenant TenantID, after int64, limit int) ([]Denial, error)
+	// PruneDenials deletes entries that have expired. It takes no revision: sidecars
+	// drop them by the same clock bound.
+	PruneDenials(ctx context.Context) error
+}
+
+// DenyTokenDigest is what a sidecar looks up for a token of a tenant.
+func DenyTokenDigest(tenant TenantID, issuer, jti string) Digest {
+	return denyDigest(DenyToken, tenant, nil, issuer, jti)
+}
+
+// DenySubjectDigest is what a sidecar looks up for a principal, by its index under
+// the tenant's current key. Where that key changes, the entries are written anew
+// in the same write.
+func DenySubjectDigest(tenant TenantID, index Index, issuer string) Digest {
+	return denyDigest(DenySubject, tenant, index[:], issuer, "")
+}
+
+// DenyKeyDigest is what a sidecar looks up for the key that signed a token.
+func DenyKeyDigest(issuer, kid string) Digest {
+	return denyDigest(DenyKey, 0, nil, issuer, kid)
+}
+
+func denyDigest(kind DenyKind, tenant TenantID, index []byte, issuer, value string) Digest {
+	buf := make([]byte, 0, 256)
+	buf = append(buf, "portcullis denial v1\x00"...)
+	buf = append(buf, byte(kind))
+	buf = binary.BigEndian.AppendUint64(buf, uint64(tenant))
+	for _, part := range []string{string(index), issuer, value} {
+		buf = binary.AppendUvarint(buf, uint64(len(part)))
+		buf = append(buf, part...)
+	}
+	return sha256.Sum256(buf)
+}
