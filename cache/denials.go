@@ -11,6 +11,11 @@ type denials struct {
 	// callers of a tenant that has one. 0 is for marks whose tenant was not told,
 	// which may be anybody's.
 	subjects shardMap[store.TenantID, int]
+	// since is from when on the list is whole, in Unix nanoseconds: marks that had
+	// expired by then may have been dropped. A clock that was ahead makes marks look
+	// expired, and the tokens that they refuse with them; once it is put right, both
+	// count again, and the list has to be loaded anew.
+	since int64
 }
 
 // denial is one mark.
@@ -105,7 +110,8 @@ func (d denials) with(set map[store.Digest]denial, drop []store.Digest) denials 
 			none = append(none, t)
 		}
 	}
-	return denials{marks: d.marks.with(set, drop), subjects: d.subjects.with(counts, none)}
+	d.marks, d.subjects = d.marks.with(set, drop), d.subjects.with(counts, none)
+	return d
 }
 
 // sweptAtOnce is how many marks one sweep looks at, at most.
@@ -129,5 +135,9 @@ func (d denials) sweep(limit int64, from int) (next denials, gone, at int) {
 		}
 		at = (at + 1) % shardCount
 	}
-	return d.with(nil, drop), len(drop), at
+	if len(drop) > 0 {
+		d = d.with(nil, drop)
+		d.since = max(d.since, limit)
+	}
+	return d, len(drop), at
 }

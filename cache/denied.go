@@ -23,6 +23,12 @@ func (c *Cache) Denied(s *Snapshot, t *Tenant, token *Token, now Instant) (polic
 		return end.Reason(policy.ReasonInternal), end
 	}
 	list := &s.denied
+	if now.Wall < list.since {
+		ctx, cancel := context.WithTimeout(context.Background(), c.remaining(now))
+		defer cancel()
+		end := c.catchUpFor(ctx, s.Revision.Number+1)
+		return end.Reason(policy.ReasonInternal), end
+	}
 	if list.empty() {
 		return policy.ReasonOK, Found
 	}
@@ -121,47 +127,4 @@ func (t *Token) subjectDigest(tenant store.TenantID, index store.Index) store.Di
 // not younger.
 func (t *Token) issuedBy(moment int64) bool {
 	return !t.HasIssuedAt || t.IssuedAt/int64(time.Second) <= moment/int64(time.Second)
-}
-
-// Sweeping.
-const (
-	sweepEvery = int64(10 * time.Second)
-	// sweepSlack is how long a mark outlives its expiry in memory. A clock that was
-	// ahead makes marks look expired, and the tokens that they refuse with them; once
-	// it is set right, both count again.
-	sweepSlack = int64(time.Hour)
-)
-
-// sweeper drops marks that have expired. Only who holds the syncing token uses it.
-type sweeper struct {
-	loaded Instant // when the list was loaded in full
-	last   int64   // Mono of the last sweep
-	at     int     // the shard to go on from
-}
-
-// sweep drops some expired marks from the snapshot, now and then. It goes by the
-// clock that is behind: the wall, or what the wall said at the full load plus the
-// time that passed since.
-func (c *Cache) sweep() {
-	now := c.clock()
-	w := &c.sweeper
-	if now.Mono-w.last < sweepEvery {
-		return
-	}
-	w.last = now.Mono
-	if s := c.snapshot.Load(); s == nil || s.denied.empty() {
-		return
-	}
-	limit := min(now.Wall, w.loaded.Wall+now.Mono-w.loaded.Mono) - sweepSlack
-	c.swap(func(s *Snapshot) *Snapshot {
-		denied, gone, at := s.denied.sweep(limit, w.at)
-		w.at = at
-		if gone == 0 {
-			return s
-		}
-		c.metrics.swept.Add(float64(gone))
-		next := *s
-		next.denied = denied
-		return &next
-	})
 }

@@ -39,7 +39,7 @@ func newMetrics(reg prometheus.Registerer, c *Cache) *metrics {
 			Name: "portcullis_feed_errors_total", Help: "Reads of the change feed that failed.",
 		}),
 		reloads: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "portcullis_feed_full_reloads_total", Help: "Full loads because the store's history was not the one followed.",
+			Name: "portcullis_feed_full_reloads_total", Help: "Full loads because the store's history was not the one followed, or the clock was put back far.",
 		}),
 		reportErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "portcullis_report_errors_total", Help: "Reports to the store that failed.",

@@ -104,6 +104,11 @@ func (c *Cache) sync(ctx context.Context) error {
 	if s == nil {
 		return c.loadAll(ctx, asked)
 	}
+	if asked.Wall < s.denied.since {
+		c.log.Warn("the clock was put back, and entries of the deny-list had been dropped by it: loading in full")
+		c.metrics.reloads.Inc()
+		return c.loadAll(ctx, asked)
+	}
 	read, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
 	delta, err := c.cfg.Feed.Delta(read, s.Revision, s.held)
@@ -190,7 +195,7 @@ func (c *Cache) loadAll(ctx context.Context, asked Instant) error {
 		return fmt.Errorf("load from the store: %w", err)
 	}
 	c.heard.Store(base.Head.Number)
-	c.sweeper = sweeper{loaded: asked, last: asked.Mono}
+	c.sweeper = sweeper{last: asked.Mono}
 	fresh := &Snapshot{
 		Revision: base.Head,
 		denied:   newDenials(base.Denied),
