@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,6 +139,15 @@ func TestAClockThatWasAheadLosesNoDenial(t *testing.T) {
 		if n := f.cache.Snapshot().denied.marks.len(); n != 0 {
 			t.Fatalf("%d marks are left: the sweep did not come", n)
 		}
+		// A check that read the clock before it went ahead is not told that nothing is denied.
+		tok, reason := f.cache.Token([]byte(k.mint(ring)), f.cache.Now())
+		want(t, reason, policy.ReasonExpired)
+		s, now := f.cache.Snapshot(), f.cache.Now()
+		tenant, _ := s.TenantByID(1)
+		now.Wall -= int64(24 * time.Hour)
+		if reason, end := f.cache.Denied(s, tenant, tok, now); end != Retake {
+			t.Errorf("%v, %v; want Retake", reason, end)
+		}
 		f.wall = 0
 		f.asks(t, ring, k, policy.ReasonRevoked)
 		pass(time.Minute)
@@ -236,6 +246,8 @@ func TestSigningKeysChangeBeforeTheRevision(t *testing.T) {
 		want(t, reason, policy.ReasonOK)
 		s := f.cache.Snapshot()
 		tenant, _ := s.TenantByID(1)
+		release := sync.OnceFunc(func() { close(slow.stop) })
+		defer release()
 		f.world.setSigning("k0", false)
 		go f.cache.hear(context.Background())
 		<-slow.enter
@@ -249,9 +261,9 @@ func TestSigningKeysChangeBeforeTheRevision(t *testing.T) {
 		}()
 		synctest.Wait()
 		if len(ended) > 0 {
-			t.Errorf("a check went on by keys that are not its snapshot's: %v", <-ended)
+			t.Fatalf("a check went on by keys that are not its snapshot's: %v", <-ended)
 		}
-		close(slow.stop)
+		release()
 		if end := <-ended; end != Retake {
 			t.Errorf("it ended with %v, want Retake", end)
 		}

@@ -66,10 +66,12 @@ func (g *gate) signed(header, claims map[string]any) string {
 // nothing besides. Taking the entry away lets it in again.
 func TestDeniedTokens(t *testing.T) {
 	g := newGate(t, nil)
-	def, globex := g.tenant("default").ID, g.tenant("globex").ID
-	hers := g.signed(map[string]any{"kid": "k1"}, map[string]any{"jti": "j1"})
+	def, globex, began := g.tenant("default").ID, g.tenant("globex").ID, time.Now()
+	annsUntilNow := ofUser(def, "ann")
+	annsUntilNow.Before = began
+	hers := g.signed(map[string]any{"kid": "k1"}, map[string]any{"jti": "j1", "iat": began.Unix()})
 	others := map[string]request{
-		"her other token":          {path: "/posts/1", headers: bearer(g.signed(map[string]any{"kid": "k2"}, map[string]any{"jti": "j2", "iat": time.Now().Add(5 * time.Second).Unix()}))},
+		"her other token":          {path: "/posts/1", headers: bearer(g.signed(map[string]any{"kid": "k2"}, map[string]any{"jti": "j2", "iat": began.Unix() + 20}))},
 		"another user's":           {path: "/posts/1", headers: bearer(g.signed(nil, map[string]any{"sub": "bob", "jti": "j1x"}))},
 		"that of another tenant":   {path: "/partner/x", headers: bearer(g.signed(nil, map[string]any{"sub": "gil", "tenant": "globex", "jti": "j1"}))},
 		"a client of her name":     {path: "/me", headers: bearer(g.signed(nil, map[string]any{"kind": "client", "jti": "j3"}))},
@@ -92,7 +94,7 @@ func TestDeniedTokens(t *testing.T) {
 	for name, d := range map[string]store.NewDenial{
 		"jti":     {Kind: store.DenyToken, Tenant: def, Value: "j1"},
 		"kid":     {Kind: store.DenyKey, Value: "k1"},
-		"subject": ofUser(def, "ann"),
+		"subject": annsUntilNow,
 	} {
 		for what, r := range asks {
 			if got := g.verdict(r); got != "ok" {
@@ -149,6 +151,26 @@ func TestADeniedKeyIsOfNoTenant(t *testing.T) {
 	}
 }
 
+// A tenant's name says nothing: where another tenant comes to have it, that one's
+// entries count for a token that was in memory all along.
+func TestDenialsWhereANameChangesHands(t *testing.T) {
+	g := newGate(t, nil)
+	ctx, by, old := context.Background(), store.Actor{Name: "test"}, g.tenant("globex").ID
+	r := request{path: "/everyone", headers: bearer(g.signed(nil, map[string]any{"sub": "gil", "tenant": "globex", "jti": "j1"}))}
+	made := g.deny(store.NewDenial{Kind: store.DenyToken, Tenant: old, Value: "j1"})
+	g.expect("revoked", r)
+	_, err := g.store.RenameTenant(ctx, by, old, "globex-old")
+	g.must(err)
+	next, result, err := g.store.CreateTenant(ctx, by, store.NewTenant{Name: "globex", Admitted: true})
+	g.must(err)
+	g.applied(result)
+	g.expect("ok", r)
+	g.deny(store.NewDenial{Kind: store.DenyToken, Tenant: next.ID, Value: "j1"})
+	g.expect("revoked", r)
+	g.allow(made)
+	g.expect("revoked", r)
+}
+
 // A mark refuses what cannot be shown to be younger: the whole second of the moment,
 // and what says nothing about its age.
 func TestAMarkRefusesWhatIsNotYounger(t *testing.T) {
@@ -193,6 +215,7 @@ func TestTheTokensOfARevokedClient(t *testing.T) {
 // tokens that were in memory all along and for those that come later.
 func TestDenialsAcrossRotations(t *testing.T) {
 	g := newGate(t, nil)
+	issued := time.Now().Unix()
 	anns, bobs := request{path: "/me", headers: bearer(g.token("ann"))}, request{path: "/me", headers: bearer(g.token("bob"))}
 	g.expect("ok", anns)
 	g.deny(ofUser(g.tenant("default").ID, "ann"))
@@ -202,7 +225,7 @@ func TestDenialsAcrossRotations(t *testing.T) {
 			n++
 			g.expect("revoked", anns)
 			g.expect("ok", bobs)
-			g.expect("revoked", request{path: "/me", headers: bearer(g.signed(nil, map[string]any{"jti": fmt.Sprint("cold", n)}))})
+			g.expect("revoked", request{path: "/me", headers: bearer(g.signed(nil, map[string]any{"jti": fmt.Sprint("cold", n), "iat": issued}))})
 			g.expect("ok", request{path: "/me", headers: bearer(g.signed(nil, map[string]any{"jti": fmt.Sprint("cold", n), "sub": "bob"}))})
 		})
 	}
@@ -315,6 +338,21 @@ func TestSigningKeysOfTheStore(t *testing.T) {
 	g.run()
 	r := request{path: "/posts/1", headers: bearer(text)}
 	g.warm("ok", r) // known by the full load
+	// A check that starts over does not go by a key that is gone meanwhile.
+	g.store.deaf.Store(true)
+	withdraw := func() {
+		g.store.beforeGrant.Store(nil)
+		_, err := g.store.WithdrawSigningKey(ctx, by, key.KeyID)
+		g.must(err)
+	}
+	g.store.beforeGrant.Store(&withdraw)
+	bobs, err := issuer.Issue(policy.Principal{Tenant: "default", Kind: policy.KindUser, ID: "bob"}, time.Hour)
+	g.must(err)
+	g.expect("invalid_token", request{path: "/posts/1", headers: bearer(bobs)})
+	g.store.deaf.Store(false)
+	result, err := g.store.PublishSigningKey(ctx, by, key)
+	g.must(err)
+	g.applied(result)
 	for range 2 {
 		before := g.cache.Snapshot().Signing()
 		result, err := g.store.WithdrawSigningKey(ctx, by, key.KeyID)
@@ -375,7 +413,7 @@ func TestDeniedChecksAllocateNothing(t *testing.T) {
 				for name, headers := range map[string]map[string]string{
 					"jti":     bearer(g.signed(nil, map[string]any{"jti": "denied"})),
 					"kid":     bearer(g.signed(map[string]any{"kid": "denied"}, nil)),
-					"subject": bearer(g.signed(nil, map[string]any{"sub": "eve"})),
+					"subject": bearer(g.signed(nil, map[string]any{"sub": "eve", "iat": time.Now().Add(-time.Minute).Unix()})),
 				} {
 					allocatesNothing(g, "revoked, "+name, request{path: "/me", headers: headers})
 				}
