@@ -46,6 +46,7 @@ type Config struct {
 	Store    Source
 	Feed     Feed
 	Verifier Verifier
+	Keys     SigningKeys    // gets the public signing keys of the store; nil: nobody does
 	Policy   *policy.Policy // nil: no rules, every request is denied
 
 	Tenants      []string      // the tenants served; empty: all
@@ -82,6 +83,8 @@ type Cache struct {
 	finished atomic.Int64  // the number of the newest sync that succeeded
 	heard    atomic.Int64  // the newest revision that the store told of
 	applied  atomic.Int64  // the revision whose effects every new check sees
+	signing  atomic.Int64  // the version of the signing keys that verify now
+	sweeper  sweeper       // with the syncing token
 
 	tokens   kv[[]byte, *Token]
 	keys     kv[uint64, *Key]

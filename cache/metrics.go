@@ -18,6 +18,7 @@ type metrics struct {
 	feedErrors             prometheus.Counter
 	reloads                prometheus.Counter
 	reportErrors           prometheus.Counter
+	swept                  prometheus.Counter
 }
 
 // newMetrics makes the metrics and registers them on reg, which may be nil.
@@ -38,10 +39,13 @@ func newMetrics(reg prometheus.Registerer, c *Cache) *metrics {
 			Name: "portcullis_feed_errors_total", Help: "Reads of the change feed that failed.",
 		}),
 		reloads: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "portcullis_feed_full_reloads_total", Help: "Full loads because the store's history was not the one followed.",
+			Name: "portcullis_feed_full_reloads_total", Help: "Full loads because the store's history was not the one followed, or the clock was put back far.",
 		}),
 		reportErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "portcullis_report_errors_total", Help: "Reports to the store that failed.",
+		}),
+		swept: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "portcullis_deny_list_swept_total", Help: "Expired entries of the deny-list that were dropped from memory.",
 		}),
 	}
 	for _, kind := range []string{"key", "user_key", "grant", "roles", "index", "catch_up", "panic"} {
@@ -51,7 +55,7 @@ func newMetrics(reg prometheus.Registerer, c *Cache) *metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	collectors := []prometheus.Collector{
-		lookups, m.loadErrors, m.feedErrors, m.reloads, m.reportErrors,
+		lookups, m.loadErrors, m.feedErrors, m.reloads, m.reportErrors, m.swept,
 		gauge("portcullis_applied_revision", "The newest revision that checks see.", func() float64 {
 			return float64(c.Applied())
 		}),
@@ -80,6 +84,12 @@ func newMetrics(reg prometheus.Registerer, c *Cache) *metrics {
 		gauge("portcullis_key_fingerprints", "Live client keys and user API keys known by fingerprint.", func() float64 {
 			if s := c.Snapshot(); s != nil {
 				return float64(s.keys.Len())
+			}
+			return 0
+		}),
+		gauge("portcullis_deny_list_entries", "Entries of the deny-list held, expired ones that were not dropped yet included.", func() float64 {
+			if s := c.Snapshot(); s != nil {
+				return float64(s.denied.marks.len())
 			}
 			return 0
 		}),

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"pgregory.net/rapid"
 
 	"portcullis/internal/identity"
@@ -20,8 +21,8 @@ import (
 
 // TestModel drives a cache and the naive model with random writes, checks, feed
 // delays, lagging and stopped loads, joiners, lost and reordered cache writes,
-// restarts, restored backups, clock steps and changes
-// of the encryption keys, and holds the one law: once the
+// restarts, restored backups, clock steps, changes of the encryption keys, denials
+// of tokens and changes of the signing keys, and holds the one law: once the
 // cache has published a revision as applied, no check allows what that revision
 // forbids, and every verdict is true at one revision.
 func TestModel(t *testing.T) {
@@ -35,7 +36,8 @@ func TestModel(t *testing.T) {
 	})
 	t.Logf("%+v", *tally)
 	// A model that never allows, never reloads and never joins proves nothing.
-	if tally.Allowed == 0 || tally.Denied == 0 || tally.Faults == 0 || tally.Hits == 0 || tally.Late == 0 || tally.Restored == 0 || tally.Gone == 0 {
+	if tally.Allowed == 0 || tally.Denied == 0 || tally.Faults == 0 || tally.Hits == 0 || tally.Late == 0 || tally.Restored == 0 || tally.Gone == 0 ||
+		tally.ByToken == 0 || tally.Revoked == 0 || tally.Swept == 0 {
 		t.Errorf("the run was too tame to prove the law: %+v", *tally)
 	}
 }
@@ -43,7 +45,7 @@ func TestModel(t *testing.T) {
 // TestModelCatchesPlants builds the package with each planted fault and sees the
 // model find it.
 func TestModelCatchesPlants(t *testing.T) {
-	for _, plant := range []string{"plant_stamp", "plant_joiners", "plant_slots", "plant_key"} {
+	for _, plant := range []string{"plant_stamp", "plant_joiners", "plant_slots", "plant_key", "plant_denial"} {
 		t.Run(plant, func(t *testing.T) {
 			out, err := exec.Command("go", "test", "-tags", plant, "-run", "^TestModel$", "-count=1", "-rapid.checks=20000", "-rapid.shrinktime=1s", "-rapid.nofailfile", ".").CombinedOutput()
 			if err == nil {
@@ -59,6 +61,8 @@ func TestModelCatchesPlants(t *testing.T) {
 // tally counts what the runs went through.
 type tally struct {
 	Allowed, Denied, Faults, Late, Hits, Restored, Restarts, Loads, Gone int
+
+	ByToken, Revoked, Swept int // allowed by a token, refused as revoked, marks swept
 }
 
 type machine struct {
@@ -67,6 +71,9 @@ type machine struct {
 	cache *Cache
 	chaos uint64 // seeds the caches
 	tally *tally
+
+	ring *keyring // what verifies tokens
+	jwts []token  // that were used, to be used again
 
 	holders map[holding]*Holder // of the users that are asked about by name, as tokens keep them
 
@@ -78,7 +85,7 @@ type machine struct {
 // pendingCheck is a check that runs, or ran.
 type pendingCheck struct {
 	q      question
-	from   int // index in the world's log of what was applied when it began
+	from   int // index in the world's log of what was applied when it began, or of an older snapshot that it took
 	at     int64
 	done   atomic.Bool // reason and at are set
 	reason policy.Reason
@@ -96,6 +103,7 @@ type question struct {
 	user       string
 	key        *store.Digest
 	userKey    *store.Digest
+	jwt        *token
 	permission string
 }
 
@@ -105,6 +113,9 @@ func (q question) String() string {
 	}
 	if q.userKey != nil {
 		return fmt.Sprintf("user key %x, %s", q.userKey[:1], q.permission)
+	}
+	if q.jwt != nil {
+		return fmt.Sprintf("token %+v, %s", *q.jwt, q.permission)
 	}
 	return fmt.Sprintf("user %s of %d, %s", q.user, q.tenant, q.permission)
 }
@@ -125,10 +136,16 @@ func newMachine(rt *rapid.T, ta *tally) *machine {
 
 // start makes a new process.
 func (m *machine) start() {
-	m.holders = make(map[holding]*Holder)
+	if m.cache != nil {
+		m.tally.Swept += m.swept()
+	}
+	m.holders, m.ring = make(map[holding]*Holder), newKeyring()
+	m.world.mu.Lock()
+	m.world.found = false
+	m.world.mu.Unlock()
 	base := SystemClock()
 	cfg := Config{
-		Store: m.world, Feed: m.world, Verifier: noTokens{}, Silent: true,
+		Store: m.world, Feed: m.world, Verifier: m.ring, Keys: m.ring, Silent: true,
 		Budget: 50 * time.Millisecond, MaxLoads: 4, MaxStaleness: 10 * time.Minute, Policy: policy.Empty(),
 		Clock: func() Instant {
 			i := base()
@@ -152,6 +169,7 @@ func (m *machine) end() {
 	}
 	m.pass(time.Minute)
 	m.tally.Loads += m.world.answered()
+	m.tally.Swept += m.swept()
 	m.world.mu.Lock()
 	m.tally.Gone += m.world.gone
 	m.world.mu.Unlock()
@@ -170,9 +188,60 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 		return store.Digest{rapid.Byte().Draw(t, "user key") % 3, 2}
 	})
 	client := func(d store.Digest) string { return fmt.Sprintf("c%d", d[0]%2) }
+	issuer, jti, kid := rapid.SampledFrom([]string{"", "i"}), rapid.SampledFrom([]string{"", "j0", "j1"}), rapid.SampledFrom([]string{"", "k0", "k1"})
+	principal := func(t *rapid.T) (policy.Kind, string) {
+		if rapid.IntRange(0, 3).Draw(t, "a client") == 0 {
+			return policy.KindClient, client(digest.Draw(t, "client"))
+		}
+		return policy.KindUser, user.Draw(t, "user")
+	}
+	jwt := func(t *rapid.T) *token {
+		if len(m.jwts) > 0 && rapid.IntRange(0, 2).Draw(t, "a new token") > 0 {
+			k := m.jwts[rapid.IntRange(0, len(m.jwts)-1).Draw(t, "token")]
+			return &k
+		}
+		now, second := m.cache.Now().Wall, int64(time.Second)
+		k := token{tenant: tenant.Draw(t, "tenant"), issuer: issuer.Draw(t, "issuer"), jti: jti.Draw(t, "jti"), kid: kid.Draw(t, "kid"),
+			expires: now + int64(10*time.Minute)}
+		k.kind, k.id = principal(t)
+		if rapid.IntRange(0, 4).Draw(t, "iat") > 0 {
+			k.issued = (now/second - rapid.Int64Range(0, 1).Draw(t, "age")) * second
+		}
+		m.jwts = append(m.jwts[max(0, len(m.jwts)-4):], k)
+		return &k
+	}
+	denial := func(t *rapid.T) denialName {
+		// About a token that was used, mostly.
+		k := jwt(t)
+		switch rapid.IntRange(0, 5).Draw(t, "denial") {
+		case 0, 1:
+			if k.jti != "" {
+				return denialName{kind: store.DenyToken, tenant: k.tenant, issuer: k.issuer, value: k.jti}
+			}
+		case 2:
+			if k.kid != "" {
+				return denialName{kind: store.DenyKey, issuer: k.issuer, value: k.kid}
+			}
+		}
+		n := denialName{kind: store.DenySubject, tenant: k.tenant, issuer: k.issuer, value: k.id, principal: k.kind}
+		if k.kind != policy.KindUser {
+			n.issuer = ""
+		}
+		return n
+	}
+	deny := func(t *rapid.T) {
+		n, now, before := denial(t), m.cache.Now().Wall, int64(0)
+		if n.kind == store.DenySubject {
+			before = now - int64(rapid.SampledFrom([]time.Duration{0, 0, time.Second, 2 * time.Second}).Draw(t, "before"))
+		}
+		m.world.deny(n, before, now+int64(rapid.SampledFrom([]time.Duration{11 * time.Minute, 11 * time.Minute, time.Minute}).Draw(t, "for")))
+	}
 	check := func(t *rapid.T) question {
 		q := question{tenant: tenant.Draw(t, "tenant"), permission: perm.Draw(t, "permission")}
-		switch rapid.IntRange(0, 4).Draw(t, "by key") {
+		switch rapid.IntRange(0, 8).Draw(t, "by key") {
+		case 5, 6, 7, 8:
+			q.jwt = jwt(t)
+			q.tenant = q.jwt.tenant
 		case 0:
 			d := digest.Draw(t, "digest")
 			q.key = &d
@@ -186,7 +255,13 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 	}
 	write := func(t *rapid.T) {
 		te, ro := tenant.Draw(t, "tenant"), role.Draw(t, "role")
-		switch rapid.IntRange(0, 16).Draw(t, "write") {
+		switch rapid.IntRange(0, 22).Draw(t, "write") {
+		case 17, 18, 19:
+			deny(t)
+		case 20, 21:
+			m.world.allow(denial(t))
+		case 22:
+			m.world.setSigning(kid.Draw(t, "kid"), rapid.IntRange(0, 2).Draw(t, "has") > 0)
 		case 0:
 			m.world.deleteRole(te, ro)
 		case 1, 2:
@@ -234,6 +309,31 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 			m.world.newUserKey(1, "ann", store.Digest{0, 2}, time.Time{})
 			m.world.newKey(1, client(store.Digest{0, 1}), store.Digest{0, 1})
 			m.world.setMember(1, policy.KindClient, client(store.Digest{0, 1}), "editor", true, 0, false)
+			for _, kid := range []string{"", "k0", "k1"} {
+				m.world.setSigning(kid, true)
+			}
+		},
+		"a token that is denied, in memory all along": func(t *rapid.T) {
+			q := question{jwt: jwt(t), permission: "edit"}
+			q.tenant = q.jwt.tenant
+			m.check(q)
+			deny(t)
+			m.sync()
+			m.check(q)
+			if rapid.Bool().Draw(t, "another key") {
+				m.world.beginKey(q.tenant, false)
+				if rapid.Bool().Draw(t, "finish") {
+					m.world.finishKey(q.tenant)
+				}
+				m.check(q)
+				m.sync()
+				m.check(q)
+			}
+			if rapid.Bool().Draw(t, "allow") {
+				m.world.allow(denial(t))
+				m.sync()
+				m.check(q)
+			}
 		},
 		"write":  write,
 		"write2": write,
@@ -298,6 +398,18 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 		},
 		"lag":  func(t *rapid.T) { m.hold(&m.world.lag, rapid.IntRange(1, 4).Draw(t, "states")) },
 		"time": func(t *rapid.T) { m.pass(time.Duration(rapid.IntRange(1, 40).Draw(t, "s")) * time.Second) },
+		"hours": func(*rapid.T) {
+			m.pass(2 * time.Hour)
+			m.sync()
+		},
+		"a clock that is a day ahead for a moment": func(t *rapid.T) {
+			m.wall.Add(int64(24 * time.Hour))
+			m.pass(15 * time.Second)
+			m.sync()
+			m.wall.Add(-int64(24 * time.Hour))
+			m.sync()
+			m.check(check(t))
+		},
 		"budget runs out": func(*rapid.T) {
 			m.pass(60 * time.Millisecond)
 		},
@@ -373,8 +485,17 @@ func (m *machine) check(q question) {
 		m.holders[named] = &Holder{}
 	}
 	holder := m.holders[named]
+	if q.jwt != nil {
+		q.jwt.mint(m.ring)
+	}
 	go func() {
-		p.reason, p.at = ask(c, q, holder)
+		p.reason, p.at = askAt(c, q, holder, func(s *Snapshot) {
+			// After a restored backup, a full load from a store that lags goes back
+			// behind it.
+			if i := m.world.indexOf(s.Revision); i >= 0 {
+				p.from = min(p.from, i)
+			}
+		})
 		p.done.Store(true)
 	}()
 	synctest.Wait()
@@ -387,29 +508,38 @@ func (m *machine) check(q question) {
 }
 
 func (m *machine) indexOf(r store.Revision) int {
-	m.world.mu.Lock()
-	defer m.world.mu.Unlock()
-	for i := len(m.world.log) - 1; i >= 0; i-- {
-		if m.world.log[i].revision == r {
-			return i
-		}
+	i := m.world.indexOf(r)
+	if i < 0 {
+		m.rt.Fatalf("the snapshot is at a revision that never was")
 	}
-	m.rt.Fatalf("the snapshot is at a revision that never was")
-	return 0
+	return i
 }
 
 // ask is one check, as the gate runs it; holder is for the user that is named.
 func ask(c *Cache, q question, holder *Holder) (policy.Reason, int64) {
+	return askAt(c, q, holder, func(*Snapshot) {})
+}
+
+// askAt is ask that tells each snapshot that the check takes.
+func askAt(c *Cache, q question, holder *Holder, taken func(*Snapshot)) (policy.Reason, int64) {
 	now := c.Now()
 	for range 2 {
 		s := c.Snapshot()
 		if s == nil {
 			return policy.ReasonNoSnapshot, now.Wall
 		}
+		taken(s)
+		var jwt *Token
+		if q.jwt != nil {
+			var reason policy.Reason
+			if jwt, reason = c.Token([]byte(q.jwt.raw()), now); reason != policy.ReasonOK {
+				return reason, now.Wall
+			}
+		}
 		if r := c.Fresh(now); r != policy.ReasonOK {
 			return r, now.Wall
 		}
-		reason, end := answer(c, s, q, holder, now)
+		reason, end := answer(c, s, q, jwt, holder, now)
 		if end != Retake {
 			return reason, now.Wall
 		}
@@ -417,7 +547,7 @@ func ask(c *Cache, q question, holder *Holder) (policy.Reason, int64) {
 	return policy.ReasonStoreUnavailable, now.Wall
 }
 
-func answer(c *Cache, s *Snapshot, q question, holder *Holder, now Instant) (policy.Reason, Lookup) {
+func answer(c *Cache, s *Snapshot, q question, jwt *Token, holder *Holder, now Instant) (policy.Reason, Lookup) {
 	tenant, kind, id := q.tenant, policy.KindUser, q.user
 	if q.key != nil {
 		k, reason, end := c.Key(s, *q.key, now)
@@ -425,6 +555,13 @@ func answer(c *Cache, s *Snapshot, q question, holder *Holder, now Instant) (pol
 			return reason, end
 		}
 		tenant, kind, id, holder = k.Tenant, policy.KindClient, k.Name, &k.Holder
+	}
+	if jwt != nil {
+		t, _ := s.Tenant(jwt.Principal.Tenant)
+		if reason, end := c.Denied(s, t, jwt, now); end != Found || reason != policy.ReasonOK {
+			return reason, end
+		}
+		kind, id, holder = jwt.Principal.Kind, jwt.Principal.ID, &jwt.Holder
 	}
 	if q.userKey != nil {
 		k, reason, end := c.UserKey(s, *q.userKey, now)
@@ -454,6 +591,9 @@ func answer(c *Cache, s *Snapshot, q question, holder *Holder, now Instant) (pol
 	return policy.ReasonMissingPermission, Found
 }
 
+// swept is how many marks the process dropped.
+func (m *machine) swept() int { return int(testutil.ToFloat64(m.cache.metrics.swept)) }
+
 // settle judges every check that has ended.
 func (m *machine) settle() {
 	m.pending = slices.DeleteFunc(m.pending, func(p *pendingCheck) bool {
@@ -477,6 +617,12 @@ func (m *machine) judge(p *pendingCheck) {
 	} else {
 		m.tally.Denied++
 	}
+	if p.q.jwt != nil && allowed {
+		m.tally.ByToken++
+	}
+	if p.q.jwt != nil && p.reason == policy.ReasonRevoked {
+		m.tally.Revoked++
+	}
 	m.world.mu.Lock()
 	defer m.world.mu.Unlock()
 	for _, s := range m.world.log[max(p.from, 0):] {
@@ -488,6 +634,11 @@ func (m *machine) judge(p *pendingCheck) {
 }
 
 func (s *state) allows(q question, now int64) bool {
+	if q.jwt != nil {
+		k := q.jwt
+		return s.takes(*k, now) && (k.kind != policy.KindUser || !s.strict[k.tenant] || now < s.backed(k.tenant, k.id)) &&
+			s.holds(k.tenant, k.kind, k.id, q.permission, now)
+	}
 	if q.userKey != nil {
 		k, ok := s.userKeys[*q.userKey]
 		return ok && k.Revoked.IsZero() && (k.Expires.IsZero() || now < k.Expires.UnixNano()) &&

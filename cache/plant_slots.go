@@ -2,6 +2,8 @@
 
 package cache
 
+import "portcullis/internal/store"
+
 const (
 	plantStampEarly  = false
 	plantJoinerBlind = false
@@ -19,4 +21,8 @@ func plantedHistory(old, fresh *history) *history {
 	}
 	old.learn(fresh.known[0])
 	return old
+}
+
+func plantedDenials(_ *Cache, denied denials, changes []store.Change) denials {
+	return denied.changed(changes)
 }

@@ -2,6 +2,8 @@
 
 package cache
 
+import "portcullis/internal/store"
+
 const (
 	plantStampEarly  = true
 	plantJoinerBlind = false
@@ -9,3 +11,7 @@ const (
 )
 
 func plantedHistory(_, fresh *history) *history { return fresh }
+
+func plantedDenials(_ *Cache, denied denials, changes []store.Change) denials {
+	return denied.changed(changes)
+}

@@ -24,6 +24,9 @@ type Snapshot struct {
 
 	workloads []Holder // of Policy's workloads, by their Index; for one policy and history
 
+	denied  denials // the deny-list
+	signing int64   // the version of the signing keys
+
 	hist   *history
 	keys   *identity.Fingerprints // of every live client key and user API key; one set a history
 	byName shardMap[string, *Tenant]

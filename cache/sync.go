@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"portcullis/internal/identity"
@@ -103,6 +104,11 @@ func (c *Cache) sync(ctx context.Context) error {
 	if s == nil {
 		return c.loadAll(ctx, asked)
 	}
+	if asked.Wall < s.denied.since {
+		c.log.Warn("the clock was put back, and entries of the deny-list had been dropped by it: loading in full")
+		c.metrics.reloads.Inc()
+		return c.loadAll(ctx, asked)
+	}
 	read, cancel := context.WithTimeout(ctx, syncTimeout)
 	defer cancel()
 	delta, err := c.cfg.Feed.Delta(read, s.Revision, s.held)
@@ -120,6 +126,7 @@ func (c *Cache) sync(ctx context.Context) error {
 		c.apply(s.hist, s.keys, delta)
 	}
 	c.word.Store(&asked)
+	c.sweep()
 	return nil
 }
 
@@ -127,6 +134,7 @@ func (c *Cache) sync(ctx context.Context) error {
 // slots, swap the snapshot, publish the applied revision.
 func (c *Cache) apply(h *history, keys *identity.Fingerprints, delta store.Delta) {
 	var stale []store.TenantID // role tables that changed
+	signing := c.signing.Load()
 	for _, ch := range delta.Changes {
 		switch ch.Kind {
 		case store.ChangeGrant:
@@ -145,6 +153,8 @@ func (c *Cache) apply(h *history, keys *identity.Fingerprints, delta store.Delta
 			}
 		case store.ChangeTenant:
 			// The delta carries the tenant itself.
+		case store.ChangeDenial:
+			// The list is in the snapshot itself.
 		}
 	}
 	for _, r := range delta.Passed {
@@ -155,11 +165,15 @@ func (c *Cache) apply(h *history, keys *identity.Fingerprints, delta store.Delta
 	for _, t := range delta.Roles {
 		tables[t.Tenant] = policy.NewRoleTable(t.Roles)
 	}
+	if slices.ContainsFunc(delta.Changes, func(ch store.Change) bool { return ch.Kind == store.ChangeSigning }) {
+		signing = c.setSigning(delta.Signing)
+	}
 	c.swap(func(s *Snapshot) *Snapshot {
 		// A table that was loaded on first use since the delta was asked for is not
 		// in it, and goes if it changed.
 		next := *s.withTenants(delta.Tenants, c.serves).withRoles(tables, stale)
-		next.Revision = delta.Head
+		next.Revision, next.signing = delta.Head, signing
+		next.denied = plantedDenials(c, s.denied, delta.Changes)
 		return &next
 	})
 	c.publish(delta.Head.Number, delta.Ack)
@@ -181,8 +195,10 @@ func (c *Cache) loadAll(ctx context.Context, asked Instant) error {
 		return fmt.Errorf("load from the store: %w", err)
 	}
 	c.heard.Store(base.Head.Number)
+	c.sweeper = sweeper{last: asked.Mono}
 	fresh := &Snapshot{
 		Revision: base.Head,
+		denied:   newDenials(base.Denied),
 		hist:     plantedHistory(c.currentHistory(), newHistory(base.Head)),
 		keys:     keys,
 		byName:   newShardMap[string, *Tenant](nil),
@@ -190,13 +206,14 @@ func (c *Cache) loadAll(ctx context.Context, asked Instant) error {
 		roles:    newShardMap[store.TenantID, *policy.RoleTable](nil),
 	}
 	fresh = fresh.withTenants(base.Tenants, c.serves)
+	fresh.signing = c.setSigning(base.Signing)
 	c.swapMu.Lock()
 	fresh.setPolicy(c.policy)
 	c.snapshot.Store(fresh)
 	c.swapMu.Unlock()
 	c.word.Store(&asked)
 	c.publish(base.Head.Number, true)
-	c.log.Info("loaded from the store", "revision", base.Head.Number, "tenants", fresh.Tenants(), "keys", keys.Len())
+	c.log.Info("loaded from the store", "revision", base.Head.Number, "tenants", fresh.Tenants(), "keys", keys.Len(), "denied", fresh.denied.marks.len())
 	return nil
 }
 

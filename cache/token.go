@@ -25,10 +25,13 @@ type Token struct {
 
 	raw      string
 	verified int64 // Mono at which its verification ended
+
+	digests atomic.Pointer[denyDigests] // filled when the deny-list is first asked
+	subject atomic.Pointer[heldSubject]
 }
 
 // tokenOverhead is about what a cached token takes beyond its text, in bytes.
-const tokenOverhead = 512
+const tokenOverhead = 704
 
 // tokenHash keys the token cache by 128 bits under seeds of this process, so that
 // nobody can choose tokens that collide. The full token is compared all the same.

@@ -27,6 +27,7 @@ type world struct {
 	holdDeltas  int             // the same for reads of the feed
 	holdIndexes int             // the same for indexes
 	held        []chan struct{} // those that stopped
+	found       bool            // the reader's revision is known: a full load must not go back behind it
 	lag         int             // how many states behind the next load reads, as from a replica
 	broken      bool            // every call fails
 	loads       int             // how many loads were answered
@@ -43,8 +44,10 @@ type state struct {
 	userKeys map[store.Digest]store.UserKey
 	strict   map[store.TenantID]bool
 	sealed   map[store.TenantID]sealedUnder
-	lastSeal store.KeyID         // the last encryption key: a restored backup gives its successor out again
-	material map[store.KeyID]int // what is in the encryption keys: it never comes twice
+	lastSeal store.KeyID                   // the last encryption key: a restored backup gives its successor out again
+	material map[store.KeyID]int           // what is in the encryption keys: it never comes twice
+	denied   map[denialName]store.DenyMark // without digests
+	signing  map[string]bool               // ids of the public signing keys
 	changes  []store.Change
 }
 
@@ -93,6 +96,8 @@ func newWorld() *world {
 		strict:   map[store.TenantID]bool{},
 		sealed:   map[store.TenantID]sealedUnder{},
 		material: map[store.KeyID]int{},
+		denied:   map[denialName]store.DenyMark{},
+		signing:  map[string]bool{},
 	}}
 	return w
 }
@@ -101,6 +106,18 @@ func (w *world) tag() (t store.Tag) {
 	w.tags++
 	binary.BigEndian.PutUint64(t[:], w.tags)
 	return t
+}
+
+// indexOf finds a revision in the log by its newest place there, -1 for none.
+func (w *world) indexOf(r store.Revision) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := len(w.log) - 1; i >= 0; i-- {
+		if w.log[i].revision == r {
+			return i
+		}
+	}
+	return -1
 }
 
 func (w *world) head() *state { return w.log[len(w.log)-1] }
@@ -121,6 +138,8 @@ func (w *world) commit(change func(*state)) {
 		sealed:   maps.Clone(old.sealed),
 		lastSeal: old.lastSeal,
 		material: maps.Clone(old.material),
+		denied:   maps.Clone(old.denied),
+		signing:  old.signing,
 	}
 	change(next)
 	for i := range next.changes {
@@ -263,11 +282,17 @@ func (w *world) Delta(_ context.Context, after store.Revision, held []store.Tena
 		w.stop()
 	}
 	if s == nil {
+		w.mu.Lock()
+		w.found = false
+		w.mu.Unlock()
 		return store.Delta{}, store.ErrRevisionUnknown
 	}
 	for _, c := range d.Changes {
 		if c.Kind == store.ChangeTenant {
 			d.Tenants = head.tenants()
+		}
+		if c.Kind == store.ChangeSigning {
+			d.Signing = head.signingKeys()
 		}
 	}
 	for _, t := range held {
@@ -282,6 +307,12 @@ func (w *world) Delta(_ context.Context, after store.Revision, held []store.Tena
 }
 
 func (w *world) Bootstrap(_ context.Context, yield func(store.Digest) error) (store.Base, error) {
+	w.mu.Lock()
+	if w.found {
+		w.lag = 0 // only grants come from replicas
+	}
+	w.found = true
+	w.mu.Unlock()
 	s, err := w.read()
 	if err != nil {
 		return store.Base{}, err
@@ -300,7 +331,7 @@ func (w *world) Bootstrap(_ context.Context, yield func(store.Digest) error) (st
 			}
 		}
 	}
-	return store.Base{Head: s.revision, Tenants: s.tenants()}, nil
+	return store.Base{Head: s.revision, Tenants: s.tenants(), Denied: s.denials(), Signing: s.signingKeys()}, nil
 }
 
 func (s *state) tenantRoles(t store.TenantID) store.TenantRoles {
@@ -558,6 +589,7 @@ func (w *world) beginKey(t store.TenantID, clear bool) {
 			s.material[next.current] = w.seals
 		}
 		s.sealed[t] = next
+		s.renameSubjects(t, s.before)
 		s.changes = append(s.changes, store.Change{Kind: store.ChangeTenant, Tenant: t}, store.Change{Kind: store.ChangeTenantGrants, Tenant: t})
 	})
 }

@@ -295,25 +295,10 @@ func (c *Core) authenticate(k *check) (policy.Reason, bool) {
 		}
 		k.userKey = key
 	}
-	return k.unify(), false
-}
-
-// judgedBearer is what became of a request's token under one policy.
-type judgedBearer struct {
-	policy *policy.Policy // nil: it was not judged yet
-	token  *cache.Token
-	reason policy.Reason
-}
-
-// judgeBearer verifies the token of a request, once for all attempts under one policy
-// and for the shadow rule: a verification may wait for keys and for its turn, and
-// waits in a row would outlast Envoy's patience.
-func (c *Core) judgeBearer(k *check, raw []byte) (*cache.Token, policy.Reason) {
-	if k.bearer.policy != k.snapshot.Policy {
-		token, reason := c.cache.Token(raw, k.now)
-		k.bearer = judgedBearer{k.snapshot.Policy, token, reason}
+	if reason := k.unify(); reason != policy.ReasonOK || k.token == nil {
+		return reason, false
 	}
-	return k.bearer.token, k.bearer.reason
+	return c.askDenyList(k)
 }
 
 // refused is the reason of a look-up that gave nothing: never ok.
@@ -367,23 +352,32 @@ func (k *check) unserved(proved policy.Principal) policy.Reason {
 	return policy.ReasonConflictingCredentials
 }
 
-// authorize decides what the caller may do, and collects the roles to assert.
-func (c *Core) authorize(k *check) (policy.Reason, bool) {
-	p := &k.answer.principal
+// decideWithoutStore decides what can be decided without what the store knows of the
+// caller: only a missing permission or a missing API key can still turn into an allow,
+// and a condition, which is an error as long as there is no request to ask it about. The
+// rest is denied here, before the store is asked for anything. It fills the input, and
+// returns the caller's tenant, nil where it is not served, and whether the reason is the
+// verdict.
+func (k *check) decideWithoutStore() (tenant *cache.Tenant, reason policy.Reason, decided bool) {
 	in := &k.input
-	*in = policy.Input{Demand: k.demand, Principal: *p, Now: k.now.Wall}
-	tenant, served := k.snapshot.Tenant(p.Tenant)
+	*in = policy.Input{Demand: k.demand, Principal: k.answer.principal, Now: k.now.Wall}
+	tenant, served := k.snapshot.Tenant(in.Principal.Tenant)
 	if !served || !tenant.Admitted {
-		return policy.Decide(in), false
+		return tenant, policy.Decide(in), true
 	}
 	in.TenantAdmitted, in.StrictUsers = true, tenant.StrictUsers
-	// Without what the store knows of the caller, only a missing permission or a
-	// missing API key can still turn into an allow, and a condition, which is an error
-	// as long as there is no request to ask it about. The rest is denied here, before
-	// the store is asked for anything.
-	switch reason := policy.Decide(in); reason {
+	switch reason = policy.Decide(in); reason {
 	case policy.ReasonOK, policy.ReasonMissingPermission, policy.ReasonNotKeyBacked, policy.ReasonConditionError:
-	default:
+		return tenant, reason, false
+	}
+	return tenant, reason, true
+}
+
+// authorize decides what the caller may do, and collects the roles to assert.
+func (c *Core) authorize(k *check) (policy.Reason, bool) {
+	in := &k.input
+	tenant, reason, decided := k.decideWithoutStore()
+	if decided {
 		return reason, false
 	}
 	needed := in.NeedsGrant()
@@ -403,7 +397,7 @@ func (c *Core) authorize(k *check) (policy.Reason, bool) {
 	if k.demand.Conditional() {
 		in.Request = k.request()
 	}
-	reason := policy.Decide(in)
+	reason = policy.Decide(in)
 	k.collectRoles()
 	return reason, false
 }

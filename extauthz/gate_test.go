@@ -61,6 +61,8 @@ type awayStore struct {
 	loads atomic.Int64 // of roles, grants and keys
 
 	beforeGrant atomic.Pointer[func()] // is called before each grant is loaded
+
+	denied []store.DenyMark // joins the deny-list of a full load
 }
 
 var errAway = errors.New("the store is away")
@@ -83,6 +85,19 @@ func (s *awayStore) Wait(ctx context.Context) error {
 		return ctx.Err()
 	}
 	return s.Store.Wait(ctx)
+}
+
+func (s *awayStore) Bootstrap(ctx context.Context, yield func(store.Digest) error) (store.Base, error) {
+	base, err := s.Store.Bootstrap(ctx, yield)
+	base.Denied = append(base.Denied, s.denied...)
+	return base, err
+}
+
+func (s *awayStore) PrincipalIndex(ctx context.Context, t store.TenantID, key store.KeyID, kind policy.Kind, id string) (store.Index, error) {
+	if err := s.gone(ctx); err != nil {
+		return store.Index{}, err
+	}
+	return s.Store.PrincipalIndex(ctx, t, key, kind, id)
 }
 
 func (s *awayStore) Roles(ctx context.Context, t store.TenantID) (store.TenantRoles, error) {
