@@ -25,6 +25,14 @@ type Config struct {
 	// answered only once its row is in the store.
 	AuditChecks bool
 
+	// Tokens is what /oauth/token issues; without an Issuer the API has no OAuth
+	// routes.
+	Tokens Tokens
+
+	// OpenTenancy makes a tenant of any UUID4 on its first use (AUTH_OPEN_TENANCY),
+	// with strict users where StrictUsers says so (AUTH_STRICT_USERS_DEFAULT).
+	OpenTenancy, StrictUsers bool
+
 	// StoreTimeout bounds a request's work in the store, the wait for other
 	// sidecars not counted. 0 is 10 s.
 	StoreTimeout time.Duration
@@ -37,6 +45,9 @@ type API struct {
 	metrics *metrics
 	fleet   *fleet
 	health  *health
+	signing *signing
+	opening pace // of tenants
+	replays pace // look-ups for keys that no longer open anything
 }
 
 // New makes the API. It fails if a required field is missing or the metrics are
@@ -54,11 +65,16 @@ func New(cfg Config) (*API, error) {
 	case cfg.StoreTimeout < 0:
 		return nil, errors.New("admin: Config.StoreTimeout is negative")
 	}
+	if err := cfg.Tokens.check(); err != nil {
+		return nil, err
+	}
 	if cfg.StoreTimeout == 0 {
 		cfg.StoreTimeout = 10 * time.Second
 	}
 	a := &API{cfg: cfg, fleet: &fleet{store: cfg.Store, clock: cfg.Cache.Now}, health: &health{store: cfg.Store}}
-	table := a.routeTable()
+	a.signing = &signing{store: cfg.Store, issuer: cfg.Tokens.Issuer}
+	a.opening.most, a.replays.most = mostOpened, mostReplays
+	table := a.allRoutes()
 	var err error
 	if a.router, err = newRouter(table); err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
