@@ -28,6 +28,9 @@ var (
 	ruleUser       = nameRule{what: "user", max: 64, extra: ".@+", noDots: true}
 	rulePermission = nameRule{what: "permission", max: 128}
 
+	ruleTenant = nameRule{what: "tenant", max: 64, extra: ".", noDots: true}
+	ruleEntry  = nameRule{what: "entry", max: 19}
+
 	// Membership routes say what a name may be.
 	ruleMemberUser = nameRule{what: "user", max: 64, extra: ".@+", noDots: true,
 		explain: ". User names must be 1-64 characters long and contain only alphanumeric, underscore, hyphen, or email characters (@ . +)."}
