@@ -123,7 +123,7 @@ func (s *Store) Audit(ctx context.Context, q store.AuditQuery) ([]store.AuditEnt
 		}
 		page := append(in[:len(in):len(in)], q.Limit, q.Offset)
 		return c.each(ctx, list, page, func(rows *sql.Rows) error {
-			e, err := s.scanAudit(ctx, keys, rows)
+			e, err := s.scanAudit(ctx, func(store.TenantID) sealing.Keys { return keys }, rows)
 			entries = append(entries, e)
 			return err
 		})
@@ -134,7 +134,7 @@ func (s *Store) Audit(ctx context.Context, q store.AuditQuery) ([]store.AuditEnt
 	return entries, total, nil
 }
 
-func (s *Store) scanAudit(ctx context.Context, keys sealing.Keys, rows *sql.Rows) (store.AuditEntry, error) {
+func (s *Store) scanAudit(ctx context.Context, keysOf func(store.TenantID) sealing.Keys, rows *sql.Rows) (store.AuditEntry, error) {
 	var e store.AuditEntry
 	var at, under int64
 	var sealed string
@@ -145,7 +145,7 @@ func (s *Store) scanAudit(ctx context.Context, keys sealing.Keys, rows *sql.Rows
 	}
 	e.Time = store.FromNanos(at)
 	place := sealing.AuditHidden(e.ID, int64(e.Tenant))
-	hidden, err := s.open(ctx, keys, under, place, sealed)
+	hidden, err := s.open(ctx, keysOf(e.Tenant), under, place, sealed)
 	if err != nil || under == 0 {
 		return e, err
 	}

@@ -87,7 +87,7 @@ func openTest(t *testing.T, path string) *Store {
 	return openWith(t, Config{Path: path})
 }
 
-func openWith(t *testing.T, cfg Config) *Store {
+func openWith(t testing.TB, cfg Config) *Store {
 	t.Helper()
 	s, err := Open(context.Background(), cfg)
 	if err != nil {
@@ -97,7 +97,7 @@ func openWith(t *testing.T, cfg Config) *Store {
 	return s
 }
 
-func closeAtEnd(t *testing.T, s *Store) {
+func closeAtEnd(t testing.TB, s *Store) {
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Errorf("close: %v", err)

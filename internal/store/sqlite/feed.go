@@ -15,7 +15,7 @@ const (
 
 	sqlAckAfter = `SELECT EXISTS (SELECT 1 FROM revision_log WHERE revision > ? AND ack = 1)`
 
-	sqlChangesAfter = `SELECT revision, kind, tenant_id, principal_index, digest, gone
+	sqlChangesAfter = `SELECT revision, kind, tenant_id, principal_index, digest, gone, issued_before, expires_at
 		FROM change_log WHERE revision > ? ORDER BY revision, n LIMIT ?`
 
 	sqlPassed = `SELECT revision, tag FROM revision_log WHERE revision > ? ORDER BY revision DESC LIMIT ?`
@@ -63,11 +63,9 @@ func (s *Store) Delta(ctx context.Context, after store.Revision, held []store.Te
 func (s *Store) fillDelta(ctx context.Context, c *conn, delta *store.Delta, after store.Revision, held []store.TenantID) error {
 	err := c.each(ctx, sqlChangesAfter, args{after.Number, store.MaxDeltaChanges + 1}, func(rows *sql.Rows) error {
 		var row store.Change
-		if err := rows.Scan(&row.Revision, &row.Kind, &row.Tenant, indexOf(&row.Index), digestOf(&row.Digest), &row.Gone); err != nil {
-			return err
-		}
+		err := rows.Scan(&row.Revision, &row.Kind, &row.Tenant, indexOf(&row.Index), digestOf(&row.Digest), &row.Gone, &row.Before, &row.Expires)
 		delta.Changes = append(delta.Changes, row)
-		return nil
+		return err
 	})
 	if err != nil {
 		return err
@@ -91,10 +89,19 @@ func (s *Store) fillDelta(ctx context.Context, c *conn, delta *store.Delta, afte
 	}
 	slices.Reverse(delta.Passed)
 	var named, stale []store.TenantID
+	signing := false
 	for _, row := range delta.Changes {
-		named = append(named, row.Tenant)
+		if row.Tenant != 0 { // 0: signing keys, and their denials, are of none
+			named = append(named, row.Tenant)
+		}
+		signing = signing || row.Kind == store.ChangeSigning
 		if row.Kind == store.ChangeRoles && slices.Contains(held, row.Tenant) {
 			stale = append(stale, row.Tenant)
+		}
+	}
+	if signing {
+		if delta.Signing, err = signingKeys(ctx, c, sqlSigningKeys, nil); err != nil {
+			return err
 		}
 	}
 	slices.Sort(named)
@@ -129,7 +136,14 @@ func (s *Store) Bootstrap(ctx context.Context, yield func(store.Digest) error) (
 		if base.Tenants, err = tenantList(ctx, c); err != nil {
 			return err
 		}
-		return c.each(ctx, sqlLiveDigests, args{s.cfg.Now().UnixNano()}, func(rows *sql.Rows) error {
+		now := s.cfg.Now()
+		if base.Denied, err = denied(ctx, c, now); err != nil {
+			return err
+		}
+		if base.Signing, err = signingKeys(ctx, c, sqlSigningKeysAlive, args{now.UnixNano()}); err != nil {
+			return err
+		}
+		return c.each(ctx, sqlLiveDigests, args{now.UnixNano()}, func(rows *sql.Rows) error {
 			var digest store.Digest
 			if err := rows.Scan(digestOf(&digest)); err != nil {
 				return err

@@ -14,21 +14,21 @@ import (
 const (
 	// One statement, and so one snapshot. No such key is one row without an id.
 	sqlKey = `SELECT r.number, r.tag, k.id, coalesce(k.tenant_id, 0), coalesce(k.name, ''), k.digest, coalesce(k.prefix, ''),
-			coalesce(k.scopes, ''), coalesce(k.created_at, 0), coalesce(k.expires_at, 0), coalesce(k.revoked_at, 0), coalesce(k.last_used_at, 0)
+			coalesce(k.scopes, ''), coalesce(k.created_at, 0), coalesce(k.expires_at, 0), coalesce(k.revoked_at, 0), coalesce(k.last_used_at, 0), coalesce(k.rotate_at, 0)
 		FROM revision AS r LEFT JOIN client_keys AS k ON k.digest = ?`
 
 	sqlKeyList = `SELECT id, tenant_id, name, digest, prefix, scopes, created_at,
-			coalesce(expires_at, 0), coalesce(revoked_at, 0), coalesce(last_used_at, 0)
+			coalesce(expires_at, 0), coalesce(revoked_at, 0), coalesce(last_used_at, 0), coalesce(rotate_at, 0)
 		FROM client_keys WHERE tenant_id = ? ORDER BY name, created_at, id`
 
 	sqlKeysOfName = `SELECT id, tenant_id, name, digest, prefix, scopes, created_at,
-			coalesce(expires_at, 0), coalesce(revoked_at, 0), coalesce(last_used_at, 0)
+			coalesce(expires_at, 0), coalesce(revoked_at, 0), coalesce(last_used_at, 0), coalesce(rotate_at, 0)
 		FROM client_keys WHERE tenant_id = ? AND name = ? ORDER BY id`
 
-	sqlKeyByDigest = `SELECT coalesce(expires_at, 0), coalesce(revoked_at, 0) FROM client_keys WHERE digest = ?`
+	sqlKeyByDigest = `SELECT tenant_id, coalesce(expires_at, 0), coalesce(revoked_at, 0) FROM client_keys WHERE digest = ?`
 
-	sqlInsertKey = `INSERT INTO client_keys (tenant_id, name, digest, prefix, scopes, created_at, expires_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id`
+	sqlInsertKey = `INSERT INTO client_keys (tenant_id, name, digest, prefix, scopes, created_at, expires_at, rotate_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`
 
 	sqlRevokeKey = `UPDATE client_keys SET revoked_at = ? WHERE id = ?`
 
@@ -63,11 +63,12 @@ func (s *Store) Key(ctx context.Context, digest store.Digest) (store.KeyRow, err
 func scanKey(scan func(dest ...any) error) (store.ClientKey, error) {
 	var k store.ClientKey
 	var scopes string
-	var created, expires, revoked, used int64
-	err := scan(&k.ID, &k.Tenant, &k.Name, digestOf(&k.Digest), &k.Prefix, &scopes, &created, &expires, &revoked, &used)
+	var created, expires, revoked, used, rotate int64
+	err := scan(&k.ID, &k.Tenant, &k.Name, digestOf(&k.Digest), &k.Prefix, &scopes, &created, &expires, &revoked, &used, &rotate)
 	k.Scopes = store.SplitScopes(scopes)
 	k.Created, k.Expires = store.FromNanos(created), store.FromNanos(expires)
 	k.Revoked, k.LastUsed = store.FromNanos(revoked), store.FromNanos(used)
+	k.RotateAt = store.FromNanos(rotate)
 	return k, err
 }
 
@@ -101,6 +102,10 @@ func (tx *writeTx) insertKey(key store.NewKey, w *store.Written) (store.ClientKe
 	if err != nil {
 		return store.ClientKey{}, err
 	}
+	rotate, err := store.ExpiryNanos(key.RotateAt)
+	if err != nil {
+		return store.ClientKey{}, fmt.Errorf("rotate at: %w", err)
+	}
 	if key.Name == "" {
 		return store.ClientKey{}, errors.New("name: is empty: give the client a name")
 	}
@@ -108,16 +113,17 @@ func (tx *writeTx) insertKey(key store.NewKey, w *store.Written) (store.ClientKe
 		return store.ClientKey{}, err
 	}
 	made := store.ClientKey{
-		Tenant:  key.Tenant,
-		Name:    key.Name,
-		Digest:  key.Digest,
-		Prefix:  key.Prefix,
-		Scopes:  store.SplitScopes(scopes),
-		Created: store.FromNanos(tx.now.UnixNano()),
-		Expires: store.FromNanos(expires),
+		Tenant:   key.Tenant,
+		Name:     key.Name,
+		Digest:   key.Digest,
+		Prefix:   key.Prefix,
+		Scopes:   store.SplitScopes(scopes),
+		Created:  store.FromNanos(tx.now.UnixNano()),
+		Expires:  store.FromNanos(expires),
+		RotateAt: store.FromNanos(rotate),
 	}
 	err = tx.scan(tx.ctx, sqlInsertKey,
-		args{int64(key.Tenant), key.Name, key.Digest[:], key.Prefix, scopes, tx.now.UnixNano(), nullable(expires)}, &made.ID)
+		args{int64(key.Tenant), key.Name, key.Digest[:], key.Prefix, scopes, tx.now.UnixNano(), nullable(expires), nullable(rotate)}, &made.ID)
 	if err != nil {
 		return store.ClientKey{}, err
 	}
@@ -158,17 +164,24 @@ func (s *Store) CreateKey(ctx context.Context, by store.Actor, key store.NewKey)
 // knownKey reports whether the digest was ever registered, and whether it still
 // opens something.
 func (tx *writeTx) knownKey(digest store.Digest) (known, live bool, err error) {
-	var expires, revoked int64
-	switch err := tx.scan(tx.ctx, sqlKeyByDigest, args{digest[:]}, &expires, &revoked); {
-	case absent(err):
-		return false, false, nil
-	case err != nil:
-		return false, false, err
-	}
-	return true, revoked == 0 && (expires == 0 || expires > tx.now.UnixNano()), nil
+	owner, live, err := tx.ownerOfKey(digest)
+	return owner != 0, live, err
 }
 
-// RevokeKeys implements store.Store. Secrets that have expired are revoked too:
+// ownerOfKey is the tenant that the digest was registered for, 0 for none.
+func (tx *writeTx) ownerOfKey(digest store.Digest) (owner store.TenantID, live bool, err error) {
+	var expires, revoked int64
+	switch err := tx.scan(tx.ctx, sqlKeyByDigest, args{digest[:]}, &owner, &expires, &revoked); {
+	case absent(err):
+		return 0, false, nil
+	case err != nil:
+		return 0, false, err
+	}
+	return owner, revoked == 0 && (expires == 0 || expires > tx.now.UnixNano()), nil
+}
+
+// RevokeKeys implements store.Store. What access tokens the client was issued are
+// denied in the same write. Secrets that have expired are revoked too:
 // a clock that is set back must not open them again.
 func (s *Store) RevokeKeys(ctx context.Context, by store.Actor, tenant store.TenantID, name string) (int, store.Result, error) {
 	revoked := 0
@@ -212,6 +225,9 @@ func (s *Store) RevokeKeys(ctx context.Context, by store.Actor, tenant store.Ten
 			w.Changes.Grant(tenant, index)
 		}
 		if revoked > 0 || before.Memberships > 0 {
+			if err := tx.denyClient(tenant, name, &w.Changes); err != nil {
+				return nil, err
+			}
 			w.Outcome = store.OutcomeDone
 			w.Before = before
 		}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"portcullis/internal/sealing"
 	"portcullis/internal/store"
@@ -104,5 +105,13 @@ func (f fixed) Scan(src any) error {
 
 // nullable is a time's nanoseconds as a column holds them: NULL for 0.
 func nullable(nanos int64) sql.NullInt64 { return sql.NullInt64{Int64: nanos, Valid: nanos != 0} }
+
+// nanosOf is a time as a column holds it: NULL for the zero time.
+func nanosOf(t time.Time) sql.NullInt64 {
+	if t.IsZero() {
+		return sql.NullInt64{}
+	}
+	return nullable(t.UnixNano())
+}
 
 func absent(err error) bool { return errors.Is(err, sql.ErrNoRows) }

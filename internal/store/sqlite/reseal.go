@@ -69,6 +69,20 @@ var sealTables = [store.NumSealTables]sealTable{
 			WHERE id = ?`,
 		reseal: (*resealing).audit,
 	},
+	store.SealDenials: {
+		rows: `SELECT ` + denialColumns + ` FROM deny_list
+			WHERE tenant_id = ? AND key_id <> ? AND key_id >= 0 AND id > ? AND kind = 2 ORDER BY id LIMIT ?`,
+		leave:  `UPDATE deny_list SET key_id = ? WHERE id = ?`,
+		left:   `SELECT EXISTS (SELECT 1 FROM deny_list WHERE tenant_id = ? AND key_id <> ? AND key_id >= 0 AND kind = 2)`,
+		write:  `UPDATE deny_list SET principal_id = ?, principal_index = ?, digest = ?, key_id = ? WHERE id = ?`,
+		reseal: (*resealing).denial,
+	},
+	store.SealRefresh: {
+		rows:  `SELECT id, key_id, principal_index, family, user_id FROM refresh_families` + rowsLeft,
+		leave: `UPDATE refresh_families SET key_id = ? WHERE id = ?`, left: leftHead + `refresh_families` + leftTail,
+		write:  `UPDATE refresh_families SET user_id = ?, principal_index = ?, key_id = ? WHERE id = ?`,
+		reseal: (*resealing).refresh,
+	},
 }
 
 const (
@@ -275,7 +289,8 @@ const (
 	sqlCountUpTo = `SELECT
 		(SELECT count(*) FROM memberships WHERE key_id BETWEEN ?1 AND ?2), (SELECT count(*) FROM permissions WHERE key_id BETWEEN ?1 AND ?2),
 		(SELECT count(*) FROM roles WHERE key_id BETWEEN ?1 AND ?2), (SELECT count(*) FROM user_keys WHERE seal_key_id BETWEEN ?1 AND ?2),
-		(SELECT count(*) FROM audit WHERE key_id BETWEEN ?1 AND ?2)`
+		(SELECT count(*) FROM audit WHERE key_id BETWEEN ?1 AND ?2),
+		(SELECT count(*) FROM deny_list WHERE kind = 2 AND key_id BETWEEN ?1 AND ?2), (SELECT count(*) FROM refresh_families WHERE key_id BETWEEN ?1 AND ?2)`
 
 	sqlHighestKey = `SELECT coalesce(max(id), 0) FROM encryption_keys`
 )
@@ -298,7 +313,7 @@ func (s *Store) SealCounts(ctx context.Context, kind store.RotationKind) ([store
 				last = e.before
 			}
 		}
-		return c.scan(ctx, sqlCountUpTo, args{first, last}, &n[0], &n[1], &n[2], &n[3], &n[4])
+		return c.scan(ctx, sqlCountUpTo, args{first, last}, &n[0], &n[1], &n[2], &n[3], &n[4], &n[5], &n[6])
 	})
 	return n, err
 }

@@ -279,6 +279,9 @@ func (s *Store) BeginTenant(ctx context.Context, by store.Actor, tenant store.Te
 		if tenant != 0 {
 			w.Changes.Tenant(tenant)
 			w.Changes.TenantGrants(tenant)
+			if err := tx.reindexDenials(tenant, &w.Changes); err != nil {
+				return nil, err
+			}
 		}
 		return w, nil
 	})

@@ -155,6 +155,8 @@ func (e *unreadableError) Is(target error) bool {
 	return target == store.ErrUnreadable || e.cause.Is(target)
 }
 
+func isUnreadable(err error) bool { return errors.Is(err, store.ErrUnreadable) }
+
 // sealedColumns are what may turn out unreadable.
 var sealedColumns = [...]sealing.Place{
 	{Table: "memberships", Column: "principal_id"},
@@ -163,6 +165,8 @@ var sealedColumns = [...]sealing.Place{
 	{Table: "user_keys", Column: "user_id"},
 	{Table: "user_keys", Column: "label"},
 	{Table: "audit", Column: "sealed"},
+	{Table: "deny_list", Column: "principal_id"},
+	{Table: "refresh_families", Column: "user_id"},
 	{Table: "encryption_keys", Column: "wrapped"},
 }
 
@@ -199,5 +203,7 @@ const (
 	sqlNextRole       = nextIDHead + `roles` + nextIDMid + `roles` + nextIDTail
 	sqlNextUserKey    = nextIDHead + `user_keys` + nextIDMid + `user_keys` + nextIDTail
 	sqlNextAudit      = nextIDHead + `audit` + nextIDMid + `audit` + nextIDTail
+	sqlNextDenial     = nextIDHead + `deny_list` + nextIDMid + `deny_list` + nextIDTail
+	sqlNextRefresh    = nextIDHead + `refresh_families` + nextIDMid + `refresh_families` + nextIDTail
 	sqlNextKey        = nextIDHead + `encryption_keys` + nextIDMid + `encryption_keys` + nextIDTail
 )

@@ -23,6 +23,8 @@ const (
 
 	sqlAdmitTenant = `UPDATE tenants SET admitted = 1 WHERE id = ?`
 
+	sqlRenameTenant = `UPDATE tenants SET name = ? WHERE id = ?`
+
 	sqlSetStrictUsers = `UPDATE tenants SET strict_users = ? WHERE id = ?`
 )
 
@@ -30,36 +32,118 @@ const (
 func (s *Store) CreateTenant(ctx context.Context, by store.Actor, tenant store.NewTenant) (store.Tenant, store.Result, error) {
 	var made store.Tenant
 	result, err := s.write(ctx, "create tenant", by, func(tx *writeTx) (*store.Written, error) {
-		if tenant.Name == "" {
-			return nil, errors.New("name: is empty: give the tenant a name")
-		}
-		switch _, err := tenantByName(tx.ctx, tx.conn, tenant.Name); {
-		case err == nil:
-			return nil, fmt.Errorf("tenant %q: %w", tenant.Name, store.ErrExists)
-		case !errors.Is(err, store.ErrNotFound):
+		var err error
+		if made, err = tx.makeTenant(tenant); err != nil {
 			return nil, err
 		}
-		made = store.Tenant{Name: tenant.Name, Admitted: tenant.Admitted, StrictUsers: tenant.StrictUsers, Created: store.FromNanos(tx.now.UnixNano())}
-		if err := tx.scan(tx.ctx, sqlInsertTenant, args{made.Name, made.Admitted, made.StrictUsers, tx.now.UnixNano()}, &made.ID); err != nil {
-			return nil, err
-		}
-		if err := tx.sealTenant(&made); err != nil {
-			return nil, err
-		}
-		w := &store.Written{
-			Outcome:  store.OutcomeDone,
-			Tenant:   made.ID,
-			Action:   store.ActionCreateTenant,
-			Resource: store.TenantResource(made.Name),
-			After:    store.TenantState{Admitted: made.Admitted, StrictUsers: made.StrictUsers},
-		}
-		w.Changes.Tenant(made.ID)
-		return w, nil
+		return tenantMade(&made), nil
 	})
 	if err != nil {
 		return store.Tenant{}, store.Result{}, err
 	}
 	return made, result, nil
+}
+
+// makeTenant adds the tenant's row, and its key where the database is sealed.
+func (tx *writeTx) makeTenant(tenant store.NewTenant) (store.Tenant, error) {
+	if err := tx.nameIsFree(tenant.Name); err != nil {
+		return store.Tenant{}, err
+	}
+	made := store.Tenant{Name: tenant.Name, Admitted: tenant.Admitted, StrictUsers: tenant.StrictUsers, Created: store.FromNanos(tx.now.UnixNano())}
+	if err := tx.scan(tx.ctx, sqlInsertTenant, args{made.Name, made.Admitted, made.StrictUsers, tx.now.UnixNano()}, &made.ID); err != nil {
+		return store.Tenant{}, err
+	}
+	return made, tx.sealTenant(&made)
+}
+
+// nameIsFree is store.ErrExists where a tenant has the name.
+func (tx *writeTx) nameIsFree(name string) error {
+	if name == "" {
+		return errors.New("name: is empty: give the tenant a name")
+	}
+	switch _, err := tenantByName(tx.ctx, tx.conn, name); {
+	case err == nil:
+		return fmt.Errorf("tenant %q: %w", name, store.ErrExists)
+	case !errors.Is(err, store.ErrNotFound):
+		return err
+	}
+	return nil
+}
+
+func tenantMade(made *store.Tenant) *store.Written {
+	w := &store.Written{
+		Outcome:  store.OutcomeDone,
+		Tenant:   made.ID,
+		Action:   store.ActionCreateTenant,
+		Resource: store.TenantResource(made.Name),
+		After:    store.TenantState{Admitted: made.Admitted, StrictUsers: made.StrictUsers},
+	}
+	w.Changes.Tenant(made.ID)
+	return w
+}
+
+// RenameTenant implements store.Store.
+func (s *Store) RenameTenant(ctx context.Context, by store.Actor, tenant store.TenantID, name string) (store.Result, error) {
+	return s.write(ctx, "rename tenant", by, func(tx *writeTx) (*store.Written, error) {
+		t, err := tenantByID(tx.ctx, tx.conn, tenant)
+		if err != nil {
+			return nil, err
+		}
+		w := &store.Written{
+			Outcome:  store.OutcomeUnchanged,
+			Tenant:   tenant,
+			Action:   store.ActionRenameTenant,
+			Resource: store.TenantResource(t.Name),
+			Before:   store.NameState{Name: t.Name},
+			After:    store.NameState{Name: name},
+		}
+		if t.Name == name {
+			return w, nil
+		}
+		if err := tx.nameIsFree(name); err != nil {
+			return nil, err
+		}
+		if _, err := tx.exec(tx.ctx, sqlRenameTenant, name, int64(tenant)); err != nil {
+			return nil, err
+		}
+		w.Outcome = store.OutcomeDone
+		w.Changes.Tenant(tenant)
+		return w, nil
+	})
+}
+
+// OpenTenant implements store.Store.
+func (s *Store) OpenTenant(ctx context.Context, by store.Actor, tenant store.NewTenant, key store.NewKey) (store.Tenant, store.Result, error) {
+	var t store.Tenant
+	result, err := s.write(ctx, "open tenant", by, func(tx *writeTx) (*store.Written, error) {
+		owner, live, err := tx.ownerOfKey(key.Digest)
+		switch {
+		case err != nil:
+			return nil, err
+		case owner != 0 && !live:
+			return nil, fmt.Errorf("this secret was withdrawn, make a new one: %w", store.ErrRevoked)
+		case owner != 0:
+			t, err = tenantByID(tx.ctx, tx.conn, owner)
+			w := tenantMade(&t)
+			w.Outcome, w.Before, w.Changes = store.OutcomeUnchanged, w.After, store.ChangeSet{}
+			return w, err
+		}
+		if t, err = tx.makeTenant(tenant); err != nil {
+			return nil, err
+		}
+		key.Tenant = t.ID
+		w := tenantMade(&t)
+		if _, err := tx.insertKey(key, &store.Written{}); err != nil {
+			return nil, err
+		}
+		w.Details = map[string]any{"client_key": key.Name, "prefix": key.Prefix}
+		w.Changes.Key(t.ID, key.Digest, false)
+		return w, nil
+	})
+	if err != nil {
+		return store.Tenant{}, store.Result{}, err
+	}
+	return t, result, nil
 }
 
 // AdmitTenant implements store.Store.

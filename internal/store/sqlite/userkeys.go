@@ -59,6 +59,16 @@ func (r *userKeyRow) places() (user, label sealing.Place) {
 	return sealing.UserKeyUser(r.id, int64(k.Tenant), k.ID, k.Digest), sealing.UserKeyLabel(r.id, int64(k.Tenant), k.ID, k.Digest)
 }
 
+// seal is what the columns of the key's user and label hold.
+func (r *userKeyRow) seal(key *sealing.Key) (user, label string, err error) {
+	userPlace, labelPlace := r.places()
+	if user, err = key.Seal(userPlace, r.key.User); err != nil {
+		return "", "", err
+	}
+	label, err = key.Seal(labelPlace, r.key.Label)
+	return user, label, err
+}
+
 // openUserKey gives the key with its user and label.
 func (s *Store) openUserKey(ctx context.Context, keys sealing.Keys, r userKeyRow) (store.UserKey, error) {
 	user, label := r.places()
@@ -210,12 +220,7 @@ func (tx *writeTx) insertUserKey(key *sealing.Key, made *store.UserKey, expires 
 		return index, err
 	}
 	row := userKeyRow{id: id.Int64, key: *made}
-	userPlace, labelPlace := row.places()
-	user, err := key.Seal(userPlace, made.User)
-	if err != nil {
-		return index, err
-	}
-	label, err := key.Seal(labelPlace, made.Label)
+	user, label, err := row.seal(key)
 	if err != nil {
 		return index, err
 	}

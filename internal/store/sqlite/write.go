@@ -34,8 +34,8 @@ const (
 
 	sqlLogRevision = `INSERT INTO revision_log (revision, tag, committed_at, ack) VALUES (?, ?, ?, ?)`
 
-	sqlLogChange = `INSERT INTO change_log (revision, n, kind, tenant_id, principal_index, digest, gone)
-		VALUES (?, ?, ?, ?, ?, ?, ?)`
+	sqlLogChange = `INSERT INTO change_log (revision, n, kind, tenant_id, principal_index, digest, gone, issued_before, expires_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
 )
 
 // write is the one way in which the tables of the contract change: one
@@ -93,10 +93,12 @@ func (tx *writeTx) finish(next store.Revision, by store.Actor, w *store.Written)
 		switch change.Kind {
 		case store.ChangeGrant:
 			index = change.Index[:]
-		case store.ChangeKey:
+		case store.ChangeKey, store.ChangeDenial:
 			digest = change.Digest[:]
 		}
-		if _, err := tx.exec(tx.ctx, sqlLogChange, next.Number, n, int64(change.Kind), int64(change.Tenant), index, digest, change.Gone); err != nil {
+		_, err := tx.exec(tx.ctx, sqlLogChange, next.Number, n, int64(change.Kind), int64(change.Tenant), index, digest, change.Gone,
+			change.Before, change.Expires)
+		if err != nil {
 			return fmt.Errorf("log the change: %w", err)
 		}
 	}
