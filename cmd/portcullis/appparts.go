@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"slices"
@@ -108,9 +109,18 @@ func (a *app) openGate(p *process) (err error) {
 	return err
 }
 
-func (a *app) openAdmin() error {
+func (a *app) openAdmin(ctx context.Context) error {
+	issuer, err := openIssuer(ctx, a.store, a.cfg, a.log)
+	if err != nil {
+		return err
+	}
 	api, err := admin.New(admin.Config{
 		Store: a.store, Cache: a.cache, Registerer: a.registry, Logger: a.log, AuditChecks: a.cfg.AuditChecks,
+		Tokens: admin.Tokens{
+			Issuer: issuer, Name: a.cfg.JWTIssuer, Audience: a.cfg.JWTAudience,
+			Lifetime: a.cfg.JWTAccessTokenLifetime, RefreshLifetime: a.cfg.JWTRefreshTokenLifetime,
+		},
+		OpenTenancy: a.cfg.OpenTenancy, StrictUsers: a.cfg.StrictUsersDefault,
 	})
 	if err != nil {
 		return err

@@ -222,16 +222,14 @@ AUTH_LOG_LEVEL: "loud", from DIR/.env, is not valid: want debug, info, warn or e
 // pass where its setting says that it is off.
 func TestUnsupportedSettingsAreNotIgnored(t *testing.T) {
 	asked := map[string]string{
-		"AUTH_ENABLE_AUDIT_LOGGING":          "false",
-		"AUTH_OPEN_TENANCY":                  "yes",
-		"AUTH_STRICT_INPUT":                  "true",
-		"AUTH_ALLOW_CORS":                    "true",
-		"AUTH_CORS_ORIGINS":                  "https://app.example.com",
-		"AUTH_TRUSTED_PROXIES":               "10.0.0.0/8",
-		"AUTH_RATE_LIMIT":                    "6000/m",
-		"AUTH_RATE_LIMIT_WRITES":             "3000/m",
-		"AUTH_RATE_LIMIT_FAILURES":           "5/m",
-		"AUTH_JWT_REFRESH_TOKEN_EXPIRE_DAYS": "30",
+		"AUTH_ENABLE_AUDIT_LOGGING": "false",
+		"AUTH_STRICT_INPUT":         "true",
+		"AUTH_ALLOW_CORS":           "true",
+		"AUTH_CORS_ORIGINS":         "https://app.example.com",
+		"AUTH_TRUSTED_PROXIES":      "10.0.0.0/8",
+		"AUTH_RATE_LIMIT":           "6000/m",
+		"AUTH_RATE_LIMIT_WRITES":    "3000/m",
+		"AUTH_RATE_LIMIT_FAILURES":  "5/m",
 	}
 	for _, u := range unsupported {
 		value, ok := asked[u.name]
@@ -252,7 +250,7 @@ func TestUnsupportedSettingsAreNotIgnored(t *testing.T) {
 	if len(asked) != len(unsupported) {
 		t.Errorf("%d cases for %d unsupported settings", len(asked), len(unsupported))
 	}
-	if cfg, _, err := load(t, "", []string{"AUTH_ALLOW_CORS=no", "AUTH_OPEN_TENANCY=0", "AUTH_ENABLE_AUDIT_LOGGING=yes"}); cfg == nil {
+	if cfg, _, err := load(t, "", []string{"AUTH_ALLOW_CORS=no", "AUTH_ENABLE_AUDIT_LOGGING=yes"}); cfg == nil {
 		t.Errorf("what is so anyway, in other words: %v", err)
 	}
 }
