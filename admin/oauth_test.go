@@ -188,6 +188,9 @@ func TestRevocation(t *testing.T) {
 		t.Errorf("another tenant revoked: %d", got.status)
 	}
 	for _, token := range []string{access, refresh} {
+		if h.active("stranger", token) {
+			t.Error("another tenant sees that a token is live")
+		}
 		if got := revoke("check", token); got.status != 400 || !h.active("check", token) {
 			t.Errorf("another client revoked: %d %s", got.status, got.body)
 		}
