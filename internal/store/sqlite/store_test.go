@@ -161,8 +161,8 @@ func TestCloseLeavesNothingOpen(t *testing.T) {
 func TestCollector(t *testing.T) {
 	s := openTest(t, filepath.Join(t.TempDir(), "store.db"))
 	putRole(t, s, "editor")
-	if n := testutil.CollectAndCount(s.Collector()); n != 15 {
-		t.Errorf("%d metrics, want 15", n)
+	if n := testutil.CollectAndCount(s.Collector()); n != 17 {
+		t.Errorf("%d metrics, want 17", n)
 	}
 	if problems, err := testutil.CollectAndLint(s.Collector()); err != nil || len(problems) > 0 {
 		t.Errorf("%v, %v", problems, err)
