@@ -29,6 +29,10 @@ type Config struct {
 	// routes.
 	Tokens Tokens
 
+	// SealReply seals the reply of a key's rotation so that only who presents the same
+	// secret for the same use opens it, with OpenReply. Required.
+	SealReply, OpenReply func(presented, use, text string) (string, error)
+
 	// OpenTenancy makes a tenant of any UUID4 on its first use (AUTH_OPEN_TENANCY),
 	// with strict users where StrictUsers says so (AUTH_STRICT_USERS_DEFAULT).
 	OpenTenancy, StrictUsers bool
@@ -62,6 +66,8 @@ func New(cfg Config) (*API, error) {
 		return nil, errors.New("admin: Config.Registerer is nil")
 	case cfg.Logger == nil:
 		return nil, errors.New("admin: Config.Logger is nil")
+	case cfg.SealReply == nil || cfg.OpenReply == nil:
+		return nil, errors.New("admin: Config.SealReply or OpenReply is nil")
 	case cfg.StoreTimeout < 0:
 		return nil, errors.New("admin: Config.StoreTimeout is negative")
 	}

@@ -20,6 +20,7 @@ import (
 	"portcullis/admin"
 	"portcullis/cache"
 	"portcullis/internal/identity"
+	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 	"portcullis/internal/store/postgres"
 	"portcullis/internal/store/sqlite"
@@ -169,7 +170,8 @@ func newHouse(t testing.TB, o options) *house {
 	h.metrics = prometheus.NewRegistry()
 	h.api, err = admin.New(admin.Config{
 		Store: h.store, Cache: h.cache, Registerer: h.metrics, Logger: logger, AuditChecks: o.auditChecks,
-		Tokens:      admin.Tokens{Issuer: h.issuer, Name: o.issuer.Issuer, Audience: o.issuer.Audience, Lifetime: o.lifetime},
+		Tokens:    admin.Tokens{Issuer: h.issuer, Name: o.issuer.Issuer, Audience: o.issuer.Audience, Lifetime: o.lifetime},
+		SealReply: sealing.SealReply, OpenReply: sealing.OpenReply,
 		OpenTenancy: o.openTenancy,
 	})
 	must(t, err)

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"portcullis/internal/identity"
-	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 	"portcullis/policy"
 )
@@ -76,7 +75,7 @@ func (a *API) rotateKey(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	sealed, err := sealing.SealReply(string(c.secret[:]), use, string(text))
+	sealed, err := a.cfg.SealReply(string(c.secret[:]), use, string(text))
 	if err != nil {
 		return reply{}, err
 	}
@@ -168,7 +167,7 @@ func (a *API) replay(c *call, use string) (rotation, store.TenantID, error) {
 	case err != nil:
 		return rotation{}, 0, err
 	}
-	text, err := sealing.OpenReply(string(c.secret[:]), use, sealed)
+	text, err := a.cfg.OpenReply(string(c.secret[:]), use, sealed)
 	if err != nil {
 		return rotation{}, 0, err
 	}

@@ -13,6 +13,7 @@ import (
 	"portcullis/internal/decisionlog"
 	"portcullis/internal/identity"
 	"portcullis/internal/policyfile"
+	"portcullis/internal/sealing"
 	"portcullis/policy"
 )
 
@@ -120,6 +121,7 @@ func (a *app) openAdmin(ctx context.Context) error {
 			Issuer: issuer, Name: a.cfg.JWTIssuer, Audience: a.cfg.JWTAudience,
 			Lifetime: a.cfg.JWTAccessTokenLifetime, RefreshLifetime: a.cfg.JWTRefreshTokenLifetime,
 		},
+		SealReply: sealing.SealReply, OpenReply: sealing.OpenReply,
 		OpenTenancy: a.cfg.OpenTenancy, StrictUsers: a.cfg.StrictUsersDefault,
 	})
 	if err != nil {

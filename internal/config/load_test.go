@@ -83,7 +83,7 @@ func TestDefaults(t *testing.T) {
 		SQLitePath:             "/home/gate/.auth.sqlite3",
 		ClientKeyOverlap:       time.Hour,
 		JWTAlgorithm:           "HS256",
-		JWTAccessTokenLifetime: 15 * time.Minute,
+		JWTAccessTokenLifetime: 15 * time.Minute, JWTRefreshTokenLifetime: 7 * 24 * time.Hour,
 		DecisionLog:            decisionlog.Denied,
 		MaxStaleness:           2 * time.Minute,
 		CacheMemory:            64 << 20,
@@ -185,7 +185,9 @@ func TestValues(t *testing.T) {
 		{"AUTH_ENABLE_ENCRYPTION", []string{"false", "no"}, []string{"maybe", "fernet"}},
 		{"AUTH_ENCRYPTION_KEY", []string{aMaster, aMaster + ", " + sealing.NewMaster()},
 			[]string{"x", aMaster[1:], aMaster + ",", aMaster + "," + aMaster, strings.Repeat("A", 43) + "="}},
-		{"AUTH_JWT_ACCESS_TOKEN_EXPIRE_MINUTES", []string{"1", "525600"}, []string{"0", "-1", "15m", "525601"}},
+		{"AUTH_JWT_ACCESS_TOKEN_EXPIRE_MINUTES", []string{"1", "1440"}, []string{"0", "-1", "15m", "1441"}},
+		{"AUTH_JWT_REFRESH_TOKEN_EXPIRE_DAYS", []string{"1", "366"}, []string{"0", "-1", "7d", "367"}},
+		{"AUTH_OPEN_TENANCY", []string{"true", "no"}, []string{"perhaps"}},
 		{"AUTH_DECISION_LOG", []string{"off", "denied", "all", "0", "1", "0.25", "1e-3"}, []string{"on", "1.1", "-0.1", "NaN", "ALL", "10%"}},
 		{"AUTH_MAX_STALENESS", []string{"1s", "1d"}, []string{"0s", "999ms", "25h", "120"}},
 		{"AUTH_CACHE_MEMORY", []string{"1MiB", "64 MiB", "1048576", "1073741824B", "2GB", "1TiB"}, []string{"1KiB", "2TiB", "64M", "-64MiB", "9999999999TiB", "MiB", "1.5GiB", "64mib"}},
@@ -206,8 +208,8 @@ func TestValues(t *testing.T) {
 
 func TestEveryProblemAtOnceWithItsSource(t *testing.T) {
 	dir := write(t, ".env", "AUTH_LOG_LEVEL=loud\nAUTH_CASH_MEMORY=1GiB\n")
-	_, _, err := load(t, dir, []string{"AUTH_CACHE_MEMORY=64 MBytes", "AUTH_JWT_SECRET_KEY=short", "AUTH_OPEN_TENANCY=true"}, "--server-port=http")
-	want := `AUTH_OPEN_TENANCY: is not supported by this version (set in the environment): take it out
+	_, _, err := load(t, dir, []string{"AUTH_CACHE_MEMORY=64 MBytes", "AUTH_JWT_SECRET_KEY=short", "AUTH_STRICT_INPUT=true"}, "--server-port=http")
+	want := `AUTH_STRICT_INPUT: is not supported by this version (set in the environment): take it out
 AUTH_CASH_MEMORY: is no setting, in DIR/.env; did you mean AUTH_CACHE_MEMORY?
 AUTH_SERVER_PORT: "http", from flag --server-port, is not valid: want a port from 0 to 65535
 AUTH_JWT_SECRET_KEY: the value from the environment is not valid (it has 5 bytes): want 32 bytes or more, such as ` + "`openssl rand -base64 32`" + ` prints
