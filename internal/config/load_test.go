@@ -84,12 +84,12 @@ func TestDefaults(t *testing.T) {
 		ClientKeyOverlap:       time.Hour,
 		JWTAlgorithm:           "HS256",
 		JWTAccessTokenLifetime: 15 * time.Minute, JWTRefreshTokenLifetime: 7 * 24 * time.Hour,
-		DecisionLog:            decisionlog.Denied,
-		MaxStaleness:           2 * time.Minute,
-		CacheMemory:            64 << 20,
-		DrainDelay:             time.Second,
-		LogLevel:               slog.LevelInfo,
-		LogFormat:              LogJSON,
+		DecisionLog:  decisionlog.Denied,
+		MaxStaleness: 2 * time.Minute,
+		CacheMemory:  64 << 20,
+		DrainDelay:   time.Second,
+		LogLevel:     slog.LevelInfo,
+		LogFormat:    LogJSON,
 	}
 	if got, want := fmt.Sprintf("%+v", *cfg), fmt.Sprintf("%+v", want); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
@@ -281,7 +281,7 @@ func TestUnknownNames(t *testing.T) {
 	}
 	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	NewSettings().AddFlags(fs)
-	if err := fs.Parse([]string{"--open-tenancy"}); err == nil {
+	if err := fs.Parse([]string{"--strict-input"}); err == nil {
 		t.Error("an unknown flag was taken")
 	}
 }
