@@ -25,6 +25,18 @@ type Config struct {
 	// answered only once its row is in the store.
 	AuditChecks bool
 
+	// Tokens is what /oauth/token issues; without an Issuer the API has no OAuth
+	// routes.
+	Tokens Tokens
+
+	// SealReply seals the reply of a key's rotation so that only who presents the same
+	// secret for the same use opens it, with OpenReply. Required.
+	SealReply, OpenReply func(presented, use, text string) (string, error)
+
+	// OpenTenancy makes a tenant of any UUID4 on its first use (AUTH_OPEN_TENANCY),
+	// with strict users where StrictUsers says so (AUTH_STRICT_USERS_DEFAULT).
+	OpenTenancy, StrictUsers bool
+
 	// StoreTimeout bounds a request's work in the store, the wait for other
 	// sidecars not counted. 0 is 10 s.
 	StoreTimeout time.Duration
@@ -37,6 +49,9 @@ type API struct {
 	metrics *metrics
 	fleet   *fleet
 	health  *health
+	signing *signing
+	opening pace // of tenants
+	replays pace // look-ups for keys that no longer open anything
 }
 
 // New makes the API. It fails if a required field is missing or the metrics are
@@ -51,14 +66,21 @@ func New(cfg Config) (*API, error) {
 		return nil, errors.New("admin: Config.Registerer is nil")
 	case cfg.Logger == nil:
 		return nil, errors.New("admin: Config.Logger is nil")
+	case cfg.SealReply == nil || cfg.OpenReply == nil:
+		return nil, errors.New("admin: Config.SealReply or OpenReply is nil")
 	case cfg.StoreTimeout < 0:
 		return nil, errors.New("admin: Config.StoreTimeout is negative")
+	}
+	if err := cfg.Tokens.check(); err != nil {
+		return nil, err
 	}
 	if cfg.StoreTimeout == 0 {
 		cfg.StoreTimeout = 10 * time.Second
 	}
 	a := &API{cfg: cfg, fleet: &fleet{store: cfg.Store, clock: cfg.Cache.Now}, health: &health{store: cfg.Store}}
-	table := a.routeTable()
+	a.signing = &signing{store: cfg.Store, issuer: cfg.Tokens.Issuer}
+	a.opening.most, a.replays.most = mostOpened, mostReplays
+	table := a.allRoutes()
 	var err error
 	if a.router, err = newRouter(table); err != nil {
 		return nil, fmt.Errorf("admin: %w", err)

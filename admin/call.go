@@ -26,6 +26,7 @@ type call struct {
 	route   *route      // nil where none was found
 	values  []string    // of the pattern's parameters
 
+	secret   clientSecret    // the key as the caller sent it, in canonical form
 	key      *cache.Key      // the caller; nil on public routes
 	wait     waitPlan        // of a write
 	revision *store.Revision // that a write made
@@ -88,6 +89,9 @@ func (a *API) answer(c *call) (status int, body []byte) {
 		f.message += " The log says which, under request id " + c.id + "."
 	}
 	a.recordRefusal(c, f)
+	if c.oauth() {
+		return f.status, encodeOAuthError(f)
+	}
 	return f.status, f.encode(c.now)
 }
 
@@ -95,7 +99,11 @@ func (a *API) answer(c *call) (status int, body []byte) {
 func (a *API) report(c *call, f *failure) {
 	switch f.status {
 	case http.StatusUnauthorized:
-		c.out.Set("WWW-Authenticate", `Bearer realm="portcullis"`)
+		scheme := "Bearer"
+		if c.oauth() {
+			scheme = "Basic"
+		}
+		c.out.Set("WWW-Authenticate", scheme+` realm="portcullis"`)
 	case http.StatusMethodNotAllowed:
 		c.out.Set("Allow", strings.Join(f.allow, ", "))
 	case http.StatusServiceUnavailable:
@@ -128,7 +136,7 @@ func (a *API) run(c *call) (reply, error) {
 	// learns which paths there are.
 	if underAPI && c.Method != http.MethodOptions {
 		if c.key, err = a.authenticate(c); err != nil {
-			return reply{}, err
+			return a.retired(c, res, err)
 		}
 	}
 	if res == nil {
@@ -196,7 +204,7 @@ func (a *API) handle(c *call) (reply, error) {
 	c.Request = outer.WithContext(ctx)
 	answer, err := c.route.handle(c)
 	c.Request = outer
-	if err == nil && c.revision != nil {
+	if c.revision != nil { // a refusal may be a write too: a reused refresh token
 		a.settle(c)
 	}
 	return answer, err

@@ -26,6 +26,7 @@ const (
 // log the cause that the caller does not.
 type failure struct {
 	status  int
+	oauth   string // the error code of RFC 6749, under /oauth; "" follows from status
 	message string
 	reason  policy.Reason // of a failed authentication; else ReasonInternal
 	allow   []string      // the methods of a 405

@@ -4,7 +4,7 @@ package admin
 // cover every row of it.
 func (a *API) Routes() []string {
 	var out []string
-	for _, r := range a.routeTable() {
+	for _, r := range a.allRoutes() {
 		out = append(out, r.method+" "+r.pattern)
 	}
 	return out

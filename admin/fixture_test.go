@@ -15,6 +15,7 @@ import (
 	"portcullis/admin"
 	"portcullis/cache"
 	"portcullis/internal/identity"
+	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 	"portcullis/internal/store/postgres"
 	"portcullis/internal/store/sqlite"
@@ -65,6 +66,9 @@ type options struct {
 	auditChecks bool
 	wrap        func(store.Store) store.Store
 	staleness   time.Duration
+	openTenancy bool
+	issuer      identity.IssuerConfig // the zero one signs HS256
+	lifetime    time.Duration         // of access tokens
 }
 
 // house is a served admin API over a real store and a running cache, with one
@@ -78,7 +82,10 @@ type house struct {
 	metrics *prometheus.Registry
 	log     *lockedBuffer
 	keys    map[string]string // by caller
-	tenants map[string]store.TenantID
+
+	verifier *identity.Verifier
+	issuer   *identity.Issuer
+	tenants  map[string]store.TenantID
 }
 
 func newHouse(t testing.TB, o options) *house {
@@ -97,8 +104,18 @@ func newHouse(t testing.TB, o options) *house {
 	}
 
 	logger := slog.New(slog.NewTextHandler(h.log, nil))
-	verifier, err := identity.NewVerifier(identity.VerifierConfig{})
+	if o.issuer.Algorithm == "" {
+		o.issuer.Secret = []byte("0123456789abcdef0123456789abcdef")
+	}
+	h.issuer, err = identity.NewIssuer(o.issuer)
 	must(t, err)
+	own := &identity.OwnKeys{}
+	must(t, own.SetKeys(identity.PublicKeys(o.issuer.Keys)))
+	verifier, err := identity.NewVerifier(identity.VerifierConfig{
+		Secret: o.issuer.Secret, Algorithm: o.issuer.Algorithm, Keys: own, Issuer: o.issuer.Issuer, Audience: o.issuer.Audience,
+	})
+	must(t, err)
+	h.verifier = verifier
 	h.cache, err = cache.New(cache.Config{
 		Store: h.store, Feed: h.store, Verifier: verifier, Logger: logger,
 		Budget: 5 * time.Second, MaxStaleness: o.staleness,
@@ -107,6 +124,9 @@ func newHouse(t testing.TB, o options) *house {
 	h.metrics = prometheus.NewRegistry()
 	h.api, err = admin.New(admin.Config{
 		Store: h.store, Cache: h.cache, Registerer: h.metrics, Logger: logger, AuditChecks: o.auditChecks,
+		Tokens:    admin.Tokens{Issuer: h.issuer, Name: o.issuer.Issuer, Audience: o.issuer.Audience, Lifetime: o.lifetime},
+		SealReply: sealing.SealReply, OpenReply: sealing.OpenReply,
+		OpenTenancy: o.openTenancy,
 	})
 	must(t, err)
 	server, err := admin.NewServer(admin.ServerConfig{Handler: h.api.Handler(), Addr: "127.0.0.1:0", Logger: logger, Grace: 5 * time.Second})

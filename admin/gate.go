@@ -32,16 +32,11 @@ func (a *API) authenticate(c *call) (*cache.Key, error) {
 		f.reason = policy.ReasonBadKey
 		return nil, f
 	}
-	if err := a.fresh(c); err != nil {
-		return nil, err
+	c.secret = canonical
+	key, reason, err := a.lookKey(c, canonical)
+	if err == nil && reason == policy.ReasonBadKey && a.cfg.OpenTenancy {
+		key, reason, err = a.openTenant(c)
 	}
-	digest := store.Digest(identity.KeyDigest(canonical))
-	var key *cache.Key
-	reason := policy.ReasonInternal
-	err := a.look(c, func(s *cache.Snapshot) (end cache.Lookup) {
-		key, reason, end = a.cfg.Cache.Key(s, digest, c.began)
-		return end
-	})
 	if err != nil {
 		return nil, err
 	}
@@ -49,4 +44,21 @@ func (a *API) authenticate(c *call) (*cache.Key, error) {
 		return nil, authFailure(reason)
 	}
 	return key, nil
+}
+
+// clientSecret is a client key's canonical text.
+type clientSecret = [identity.ClientKeySize]byte
+
+// lookKey finds a client key in the cache. Any reason but ReasonOK refuses it.
+func (a *API) lookKey(c *call, canonical clientSecret) (key *cache.Key, reason policy.Reason, err error) {
+	reason = policy.ReasonInternal
+	if err := a.fresh(c); err != nil {
+		return nil, reason, err
+	}
+	digest := store.Digest(identity.KeyDigest(canonical))
+	err = a.look(c, func(s *cache.Snapshot) (end cache.Lookup) {
+		key, reason, end = a.cfg.Cache.Key(s, digest, c.began)
+		return end
+	})
+	return key, reason, err
 }

@@ -40,6 +40,9 @@ var (
 	ruleWorkflow   = nameRule{what: "workflow name", max: 128}
 	ruleKeyID      = nameRule{what: "key id", form: isUUID4, explain: ". Must be a UUID4."}
 
+	ruleTenant = nameRule{what: "tenant", max: 64, extra: ".", noDots: true}
+	ruleEntry  = nameRule{what: "entry", max: 19}
+
 	ruleMemberUser = ruleUser.explained(explainUser)
 	ruleMemberRole = ruleRole.explained(explainRole)
 

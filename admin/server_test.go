@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"portcullis/admin"
+	"portcullis/internal/sealing"
 )
 
 // certificate writes a self-signed certificate for 127.0.0.1 and its key.
@@ -205,14 +206,19 @@ func TestAWrongServerConfigStopsTheStart(t *testing.T) {
 
 func TestAWrongConfigStopsTheStart(t *testing.T) {
 	h := newHouse(t, options{})
-	good := admin.Config{Store: h.store, Cache: h.cache, Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler)}
+	good := admin.Config{Store: h.store, Cache: h.cache, Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
+		SealReply: sealing.SealReply, OpenReply: sealing.OpenReply}
 	for named, change := range map[string]func(*admin.Config){
-		"Store":        func(c *admin.Config) { c.Store = nil },
-		"Cache":        func(c *admin.Config) { c.Cache = nil },
-		"Registerer":   func(c *admin.Config) { c.Registerer = nil },
-		"Logger":       func(c *admin.Config) { c.Logger = nil },
-		"StoreTimeout": func(c *admin.Config) { c.StoreTimeout = -1 },
-		"metrics":      func(c *admin.Config) { c.Registerer = h.metrics },
+		"SealReply":       func(c *admin.Config) { c.SealReply = nil },
+		"OpenReply":       func(c *admin.Config) { c.OpenReply = nil },
+		"Lifetime":        func(c *admin.Config) { c.Tokens.Lifetime = admin.MaxAccessTokenLifetime + 1 },
+		"RefreshLifetime": func(c *admin.Config) { c.Tokens.RefreshLifetime = -1 },
+		"Store":           func(c *admin.Config) { c.Store = nil },
+		"Cache":           func(c *admin.Config) { c.Cache = nil },
+		"Registerer":      func(c *admin.Config) { c.Registerer = nil },
+		"Logger":          func(c *admin.Config) { c.Logger = nil },
+		"StoreTimeout":    func(c *admin.Config) { c.StoreTimeout = -1 },
+		"metrics":         func(c *admin.Config) { c.Registerer = h.metrics },
 	} {
 		cfg := good
 		change(&cfg)

@@ -95,7 +95,7 @@ func openApp(ctx context.Context, p *process, cfg *config.Config, log *slog.Logg
 		return nil, err
 	}
 	if is.admin { // last: its server closes only by having run
-		if err := a.openAdmin(); err != nil {
+		if err := a.openAdmin(ctx); err != nil {
 			return nil, err
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"portcullis/internal/decisionlog"
 	"portcullis/internal/identity"
 	"portcullis/internal/policyfile"
+	"portcullis/internal/sealing"
 	"portcullis/policy"
 )
 
@@ -108,9 +110,19 @@ func (a *app) openGate(p *process) (err error) {
 	return err
 }
 
-func (a *app) openAdmin() error {
+func (a *app) openAdmin(ctx context.Context) error {
+	issuer, err := openIssuer(ctx, a.store, a.cfg, a.log)
+	if err != nil {
+		return err
+	}
 	api, err := admin.New(admin.Config{
 		Store: a.store, Cache: a.cache, Registerer: a.registry, Logger: a.log, AuditChecks: a.cfg.AuditChecks,
+		Tokens: admin.Tokens{
+			Issuer: issuer, Name: a.cfg.JWTIssuer, Audience: a.cfg.JWTAudience,
+			Lifetime: a.cfg.JWTAccessTokenLifetime, RefreshLifetime: a.cfg.JWTRefreshTokenLifetime,
+		},
+		SealReply: sealing.SealReply, OpenReply: sealing.OpenReply,
+		OpenTenancy: a.cfg.OpenTenancy, StrictUsers: a.cfg.StrictUsersDefault,
 	})
 	if err != nil {
 		return err

@@ -43,6 +43,12 @@ func (u *upkeep) Run(ctx context.Context) error {
 			u.do(ctx, "prune the change log", func(ctx context.Context) error {
 				return u.store.PruneChanges(ctx, keptRevisions)
 			})
+			u.do(ctx, "prune the deny-list", u.store.PruneDenials)
+			u.do(ctx, "prune refresh tokens", u.store.PruneRefresh)
+			u.do(ctx, "prune replies of rotations", u.store.PruneReplays)
+			u.do(ctx, "prune signing keys", func(ctx context.Context) error {
+				return u.store.PruneSigningKeys(ctx, store.Actor{Name: "system"})
+			})
 		case <-daily.C:
 			u.partition(ctx)
 		}

@@ -71,6 +71,11 @@ type Config struct {
 	JWTIssuer, JWTAudience string
 	// JWTAccessTokenLifetime is how long an own token lives by default.
 	JWTAccessTokenLifetime time.Duration
+	// JWTRefreshTokenLifetime is how long an authorization lives that refresh tokens
+	// carry on.
+	JWTRefreshTokenLifetime time.Duration
+	// OpenTenancy makes a tenant of any UUID4 that the admin API meets.
+	OpenTenancy bool
 
 	// EnableEncryption says that the database is to be sealed. Masters are the master
 	// keys; nil is none.

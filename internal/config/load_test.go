@@ -83,13 +83,13 @@ func TestDefaults(t *testing.T) {
 		SQLitePath:             "/home/gate/.auth.sqlite3",
 		ClientKeyOverlap:       time.Hour,
 		JWTAlgorithm:           "HS256",
-		JWTAccessTokenLifetime: 15 * time.Minute,
-		DecisionLog:            decisionlog.Denied,
-		MaxStaleness:           2 * time.Minute,
-		CacheMemory:            64 << 20,
-		DrainDelay:             time.Second,
-		LogLevel:               slog.LevelInfo,
-		LogFormat:              LogJSON,
+		JWTAccessTokenLifetime: 15 * time.Minute, JWTRefreshTokenLifetime: 7 * 24 * time.Hour,
+		DecisionLog:  decisionlog.Denied,
+		MaxStaleness: 2 * time.Minute,
+		CacheMemory:  64 << 20,
+		DrainDelay:   time.Second,
+		LogLevel:     slog.LevelInfo,
+		LogFormat:    LogJSON,
 	}
 	if got, want := fmt.Sprintf("%+v", *cfg), fmt.Sprintf("%+v", want); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
@@ -185,7 +185,9 @@ func TestValues(t *testing.T) {
 		{"AUTH_ENABLE_ENCRYPTION", []string{"false", "no"}, []string{"maybe", "fernet"}},
 		{"AUTH_ENCRYPTION_KEY", []string{aMaster, aMaster + ", " + sealing.NewMaster()},
 			[]string{"x", aMaster[1:], aMaster + ",", aMaster + "," + aMaster, strings.Repeat("A", 43) + "="}},
-		{"AUTH_JWT_ACCESS_TOKEN_EXPIRE_MINUTES", []string{"1", "525600"}, []string{"0", "-1", "15m", "525601"}},
+		{"AUTH_JWT_ACCESS_TOKEN_EXPIRE_MINUTES", []string{"1", "1440"}, []string{"0", "-1", "15m", "1441"}},
+		{"AUTH_JWT_REFRESH_TOKEN_EXPIRE_DAYS", []string{"1", "366"}, []string{"0", "-1", "7d", "367"}},
+		{"AUTH_OPEN_TENANCY", []string{"true", "no"}, []string{"perhaps"}},
 		{"AUTH_DECISION_LOG", []string{"off", "denied", "all", "0", "1", "0.25", "1e-3"}, []string{"on", "1.1", "-0.1", "NaN", "ALL", "10%"}},
 		{"AUTH_MAX_STALENESS", []string{"1s", "1d"}, []string{"0s", "999ms", "25h", "120"}},
 		{"AUTH_CACHE_MEMORY", []string{"1MiB", "64 MiB", "1048576", "1073741824B", "2GB", "1TiB"}, []string{"1KiB", "2TiB", "64M", "-64MiB", "9999999999TiB", "MiB", "1.5GiB", "64mib"}},
@@ -206,8 +208,8 @@ func TestValues(t *testing.T) {
 
 func TestEveryProblemAtOnceWithItsSource(t *testing.T) {
 	dir := write(t, ".env", "AUTH_LOG_LEVEL=loud\nAUTH_CASH_MEMORY=1GiB\n")
-	_, _, err := load(t, dir, []string{"AUTH_CACHE_MEMORY=64 MBytes", "AUTH_JWT_SECRET_KEY=short", "AUTH_OPEN_TENANCY=true"}, "--server-port=http")
-	want := `AUTH_OPEN_TENANCY: is not supported by this version (set in the environment): take it out
+	_, _, err := load(t, dir, []string{"AUTH_CACHE_MEMORY=64 MBytes", "AUTH_JWT_SECRET_KEY=short", "AUTH_STRICT_INPUT=true"}, "--server-port=http")
+	want := `AUTH_STRICT_INPUT: is not supported by this version (set in the environment): take it out
 AUTH_CASH_MEMORY: is no setting, in DIR/.env; did you mean AUTH_CACHE_MEMORY?
 AUTH_SERVER_PORT: "http", from flag --server-port, is not valid: want a port from 0 to 65535
 AUTH_JWT_SECRET_KEY: the value from the environment is not valid (it has 5 bytes): want 32 bytes or more, such as ` + "`openssl rand -base64 32`" + ` prints
@@ -222,16 +224,14 @@ AUTH_LOG_LEVEL: "loud", from DIR/.env, is not valid: want debug, info, warn or e
 // pass where its setting says that it is off.
 func TestUnsupportedSettingsAreNotIgnored(t *testing.T) {
 	asked := map[string]string{
-		"AUTH_ENABLE_AUDIT_LOGGING":          "false",
-		"AUTH_OPEN_TENANCY":                  "yes",
-		"AUTH_STRICT_INPUT":                  "true",
-		"AUTH_ALLOW_CORS":                    "true",
-		"AUTH_CORS_ORIGINS":                  "https://app.example.com",
-		"AUTH_TRUSTED_PROXIES":               "10.0.0.0/8",
-		"AUTH_RATE_LIMIT":                    "6000/m",
-		"AUTH_RATE_LIMIT_WRITES":             "3000/m",
-		"AUTH_RATE_LIMIT_FAILURES":           "5/m",
-		"AUTH_JWT_REFRESH_TOKEN_EXPIRE_DAYS": "30",
+		"AUTH_ENABLE_AUDIT_LOGGING": "false",
+		"AUTH_STRICT_INPUT":         "true",
+		"AUTH_ALLOW_CORS":           "true",
+		"AUTH_CORS_ORIGINS":         "https://app.example.com",
+		"AUTH_TRUSTED_PROXIES":      "10.0.0.0/8",
+		"AUTH_RATE_LIMIT":           "6000/m",
+		"AUTH_RATE_LIMIT_WRITES":    "3000/m",
+		"AUTH_RATE_LIMIT_FAILURES":  "5/m",
 	}
 	for _, u := range unsupported {
 		value, ok := asked[u.name]
@@ -252,7 +252,7 @@ func TestUnsupportedSettingsAreNotIgnored(t *testing.T) {
 	if len(asked) != len(unsupported) {
 		t.Errorf("%d cases for %d unsupported settings", len(asked), len(unsupported))
 	}
-	if cfg, _, err := load(t, "", []string{"AUTH_ALLOW_CORS=no", "AUTH_OPEN_TENANCY=0", "AUTH_ENABLE_AUDIT_LOGGING=yes"}); cfg == nil {
+	if cfg, _, err := load(t, "", []string{"AUTH_ALLOW_CORS=no", "AUTH_ENABLE_AUDIT_LOGGING=yes"}); cfg == nil {
 		t.Errorf("what is so anyway, in other words: %v", err)
 	}
 }
@@ -281,7 +281,7 @@ func TestUnknownNames(t *testing.T) {
 	}
 	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	NewSettings().AddFlags(fs)
-	if err := fs.Parse([]string{"--open-tenancy"}); err == nil {
+	if err := fs.Parse([]string{"--strict-input"}); err == nil {
 		t.Error("an unknown flag was taken")
 	}
 }

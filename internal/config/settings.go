@@ -137,11 +137,18 @@ func Table() []Setting {
 		{Name: "AUTH_JWT_AUDIENCE", Want: wantText,
 			Usage: "the `aud` of our own tokens; where set, every one must name it",
 			parse: func(c *Config, v string) error { return parseText(&c.JWTAudience, v) }},
-		{Name: "AUTH_JWT_ACCESS_TOKEN_EXPIRE_MINUTES", Default: "15", Want: "minutes, 1 to 525600",
-			Usage: "how long a token that we issue lives, unless its issuing says otherwise",
+		{Name: "AUTH_JWT_ACCESS_TOKEN_EXPIRE_MINUTES", Default: "15", Want: "minutes, 1 to 1440",
+			Usage: "how long a token that we issue lives, unless its issuing says otherwise; the deny-list keeps entries for no longer than the most",
 			parse: func(c *Config, v string) error {
-				minutes, err := parseInt(v, 1, 365*24*60)
+				minutes, err := parseInt(v, 1, 24*60)
 				c.JWTAccessTokenLifetime = time.Duration(minutes) * time.Minute
+				return err
+			}},
+		{Name: "AUTH_JWT_REFRESH_TOKEN_EXPIRE_DAYS", Default: "7", Want: "days, 1 to 366",
+			Usage: "how long an authorization lives, from the exchange that began it: its refresh tokens replace one another until then",
+			parse: func(c *Config, v string) error {
+				days, err := parseInt(v, 1, 366)
+				c.JWTRefreshTokenLifetime = time.Duration(days) * day
 				return err
 			}},
 
@@ -155,6 +162,9 @@ func Table() []Setting {
 		{Name: "AUTH_STRICT_USERS_DEFAULT", Default: "false", Want: wantBool, Bool: true,
 			Usage: "users of new tenants need an API key, at the gate and in permission checks; existing tenants, `default` among them, keep what they have",
 			parse: func(c *Config, v string) error { return parseBool(&c.StrictUsersDefault, v) }},
+		{Name: "AUTH_OPEN_TENANCY", Default: "false", Want: wantBool, Bool: true,
+			Usage: "the admin API makes a tenant of any UUID4 on its first use, as Auth does; it matches no rule at the gate until an operator admits it",
+			parse: func(c *Config, v string) error { return parseBool(&c.OpenTenancy, v) }},
 		{Name: "AUTH_AUDIT_CHECKS", Default: "false", Want: wantBool, Bool: true,
 			Usage: "audit the admin API's permission checks too",
 			parse: func(c *Config, v string) error { return parseBool(&c.AuditChecks, v) }},
@@ -197,7 +207,6 @@ func Table() []Setting {
 // empty one.
 var unsupported = []struct{ name, also string }{
 	{"AUTH_ENABLE_AUDIT_LOGGING", "true"},
-	{"AUTH_OPEN_TENANCY", "false"},
 	{"AUTH_STRICT_INPUT", "false"},
 	{"AUTH_ALLOW_CORS", "false"},
 	{"AUTH_CORS_ORIGINS", ""},
@@ -205,7 +214,6 @@ var unsupported = []struct{ name, also string }{
 	{"AUTH_RATE_LIMIT", ""},
 	{"AUTH_RATE_LIMIT_WRITES", ""},
 	{"AUTH_RATE_LIMIT_FAILURES", ""},
-	{"AUTH_JWT_REFRESH_TOKEN_EXPIRE_DAYS", "7"},
 }
 
 func parseDatabaseURL(c *Config, v string) error {

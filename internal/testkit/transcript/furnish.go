@@ -30,6 +30,16 @@ var callers = []struct {
 	{"unknown", "", nil}, // a well-formed key that nobody registered
 }
 
+// TenantOf is the name of a caller's tenant; "" where the caller has none.
+func TenantOf(caller string) string {
+	for _, c := range callers {
+		if c.name == caller {
+			return c.tenant
+		}
+	}
+	return ""
+}
+
 // Furnish makes the callers of the transcripts in a store that has been migrated
 // and has nothing else: their keys, and their tenants.
 func Furnish(ctx context.Context, st store.Store) (keys map[string]string, tenants map[string]store.TenantID, err error) {
