@@ -92,6 +92,13 @@ func sealedCalls(tenant store.TenantID) []sealedCall {
 			}
 			return errOf(st.AdmitTenant(ctx, by, acme.ID))
 		}},
+		{"RenameTenant", func(ctx context.Context, st *Store) error {
+			acme, err := st.TenantByName(ctx, "acme")
+			if err != nil {
+				return err
+			}
+			return errOf(st.RenameTenant(ctx, by, acme.ID, "globex"))
+		}},
 		{"Tenants", func(ctx context.Context, st *Store) error {
 			all, err := st.Tenants(ctx)
 			for _, t := range all {
