@@ -227,6 +227,14 @@ func TestNothingIsLeftInTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
 	s := openWith(t, Config{Path: path, Masters: mastersOf(t, master)})
 	furnish(t, s, 60)
+	// What a program that overwrites nothing, such as a shell, has deleted.
+	if _, err := past(t, s).Exec(`PRAGMA secure_delete = 0; PRAGMA foreign_keys = 0;
+		WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
+		INSERT INTO memberships (tenant_id, principal_index, kind, principal_id, role_id)
+			SELECT 1, randomblob(16), 1, '`+secretPrefix+`shell', 1 FROM n;
+		DELETE FROM memberships WHERE principal_id = '`+secretPrefix+`shell'`); err != nil {
+		t.Fatal(err)
+	}
 	secret := []byte(secretPrefix)
 	if in := inFiles(t, path, secret); len(in) == 0 {
 		t.Fatal("no name is in the files to begin with: the test proves nothing")
