@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -231,8 +232,8 @@ func TestNothingIsLeftInTheFile(t *testing.T) {
 	if _, err := past(t, s).Exec(`PRAGMA secure_delete = 0; PRAGMA foreign_keys = 0;
 		WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
 		INSERT INTO memberships (tenant_id, principal_index, kind, principal_id, role_id)
-			SELECT 1, randomblob(16), 1, '`+secretPrefix+`shell', 1 FROM n;
-		DELETE FROM memberships WHERE principal_id = '`+secretPrefix+`shell'`); err != nil {
+			SELECT 1, randomblob(16), 1, '` + secretPrefix + `shell', 1 FROM n;
+		DELETE FROM memberships WHERE principal_id = '` + secretPrefix + `shell'`); err != nil {
 		t.Fatal(err)
 	}
 	secret := []byte(secretPrefix)
@@ -300,8 +301,31 @@ func TestScrubUnderAReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	rotateTenants(t, s, nil)
+	// Another handle, as of another process, whose writes get in while the scrub waits.
+	other := openWith(t, Config{Path: path, Masters: s.cfg.Masters})
+	var wrote atomic.Int64
+	stop, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if _, err := other.PutRole(context.Background(), cli, 1, fmt.Sprint("other-", n), nil); err != nil {
+				t.Errorf("write %d of another process: %v", n, err)
+				return
+			}
+			wrote.Add(1)
+		}
+	}()
 	for range 2 {
+		before := wrote.Load()
 		_, err = s.FinishRotation(ctx, cli)
+		if n := wrote.Load() - before; n < 2 { // one may have been under way at either end
+			t.Errorf("%d writes of another process got in", n)
+		}
 		if err == nil || !strings.Contains(err.Error(), path+"-wal cannot be cut") || !strings.Contains(err.Error(), "run the same command again") {
 			t.Fatalf("under a reader: %v", err)
 		}
@@ -314,6 +338,9 @@ func TestScrubUnderAReader(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	close(stop)
+	<-ended
+	t.Logf("%d writes of another process", wrote.Load())
 	if err := reader.Rollback(); err != nil {
 		t.Fatal(err)
 	}
