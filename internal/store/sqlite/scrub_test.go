@@ -287,7 +287,7 @@ func TestNothingIsLeftInTheFile(t *testing.T) {
 // reader has.
 func TestScrubUnderAReader(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
-	s := openWith(t, Config{Path: path, Masters: mastersOf(t, sealing.NewMaster()), LockTimeout: quickLock})
+	s := openWith(t, Config{Path: path, Masters: mastersOf(t, sealing.NewMaster()), LockTimeout: time.Second})
 	furnish(t, s, 10)
 	ctx := t.Context()
 	r, err := s.BeginRotation(ctx, cli, store.RotateEnable)
@@ -318,6 +318,7 @@ func TestScrubUnderAReader(t *testing.T) {
 				return
 			}
 			wrote.Add(1)
+			time.Sleep(5 * time.Millisecond) // a busy server, and not one that keeps the lock for itself
 		}
 	}()
 	for range 2 {
