@@ -84,11 +84,11 @@ func (a *API) answer(c *call) (status int, body []byte) {
 	}
 	f := failureOf(err)
 	a.report(c, f)
-	message := f.message
 	if errors.Is(f.cause, store.ErrUnreadable) {
-		message += " The log says which, under request id " + c.id + "."
+		f.message += " The log says which, under request id " + c.id + "."
 	}
-	return f.status, encodeError(f.status, message, c.now)
+	a.recordRefusal(c, f)
+	return f.status, f.encode(c.now)
 }
 
 // report sets the headers of a failure, counts it and logs its cause.
@@ -178,7 +178,7 @@ func (a *API) admit(c *call) error {
 		}
 	}
 	if c.ContentLength > maxBody {
-		return &failure{status: http.StatusRequestEntityTooLarge, message: "The body is larger than 1 MiB."}
+		return &failure{status: http.StatusRequestEntityTooLarge, message: messageBodyTooBig}
 	}
 	if !c.route.writes {
 		return nil

@@ -36,7 +36,21 @@ func (a *API) checkUserPermission(c *call) (reply, error) {
 	return reply{
 		value:   answer,
 		message: "Permission check for user '" + user + "' and permission '" + permission + "' completed",
-	}, a.recordCheck(c, user, "permission/"+permission, answer.HasPermission, v.revision)
+	}, a.recordCheck(c, user, permissionResource(permission), answer.HasPermission, v.revision)
+}
+
+// checkWorkflow is checkUserPermission in the words of workflows.
+func (a *API) checkWorkflow(c *call) (reply, error) {
+	user, workflow := c.values[0], c.values[1]
+	v, err := a.holdings(c, user)
+	if err != nil {
+		return reply{}, err
+	}
+	answer := v.answerOf(v.roles.Allows(v.grant, c.began.Wall, workflow))
+	return reply{
+		value:   answer,
+		message: "Workflow check for user '" + user + "' and workflow '" + workflow + "' completed",
+	}, a.recordCheck(c, user, permissionResource(workflow), answer.HasPermission, v.revision)
 }
 
 // checkMembership says whether the user is in the role itself; a role that

@@ -2,10 +2,13 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"portcullis/internal/store"
 	"portcullis/policy"
@@ -27,6 +30,17 @@ type failure struct {
 	reason  policy.Reason // of a failed authentication; else ReasonInternal
 	allow   []string      // the methods of a 405
 	cause   error
+	body    any // instead of error J, where Auth answers something else
+}
+
+// encode returns the body of the answer.
+func (f *failure) encode(now time.Time) []byte {
+	if f.body != nil {
+		if body, err := json.Marshal(f.body); err == nil {
+			return append(body, '\n')
+		}
+	}
+	return encodeError(f.status, f.message, now)
 }
 
 func (f *failure) Error() string {
@@ -60,22 +74,25 @@ var faultTable = []struct {
 	matches func(error) bool
 	status  int
 	message string
+	body    any // see failure.body
 }{
-	{is(store.ErrNotFound), http.StatusNotFound, "Not found."},
-	{is(store.ErrExists), http.StatusConflict, "It exists already."},
-	{is(store.ErrRevoked), http.StatusConflict, "It was revoked."},
-	{is(store.ErrCycle), http.StatusConflict, "The role would inherit from itself."},
+	{is(store.ErrNotFound), http.StatusNotFound, "Not found.", nil},
+	{is(store.ErrKeyCap), http.StatusBadRequest, "The user has " + strconv.Itoa(store.MaxUserKeys) + " active API keys, the most there may be. Revoke one first.", nil},
+	{is(store.ErrNotKeyBacked), http.StatusConflict, hintNotKeyBacked, notKeyBacked{Reason: reasonNotKeyBacked, Hint: hintNotKeyBacked}},
+	{is(store.ErrExists), http.StatusConflict, "It exists already.", nil},
+	{is(store.ErrRevoked), http.StatusConflict, "It was revoked.", nil},
+	{is(store.ErrCycle), http.StatusConflict, "The role would inherit from itself.", nil},
 	// Which value it is the log says, and not the answer.
-	{is(store.ErrUnreadable), http.StatusInternalServerError, messageUnreadable},
-	{is(store.ErrEncryption), http.StatusServiceUnavailable, messageUnready},
-	{is(store.ErrKeyGone), http.StatusServiceUnavailable, messageUnready}, // keys were replaced under it, again and again
-	{is(errBroken), http.StatusInternalServerError, messageInternal},
-	{is(store.ErrSchema), http.StatusServiceUnavailable, messageUnready},
-	{is(errUnserved), http.StatusServiceUnavailable, messageUnready},
-	{is(errOverloaded), http.StatusServiceUnavailable, messageUnready},
-	{is(context.DeadlineExceeded), http.StatusServiceUnavailable, messageUnready},
-	{is(context.Canceled), http.StatusServiceUnavailable, messageUnready},
-	{isNetwork, http.StatusServiceUnavailable, messageUnready},
+	{is(store.ErrUnreadable), http.StatusInternalServerError, messageUnreadable, nil},
+	{is(store.ErrEncryption), http.StatusServiceUnavailable, messageUnready, nil},
+	{is(store.ErrKeyGone), http.StatusServiceUnavailable, messageUnready, nil}, // keys were replaced under it, again and again
+	{is(errBroken), http.StatusInternalServerError, messageInternal, nil},
+	{is(store.ErrSchema), http.StatusServiceUnavailable, messageUnready, nil},
+	{is(errUnserved), http.StatusServiceUnavailable, messageUnready, nil},
+	{is(errOverloaded), http.StatusServiceUnavailable, messageUnready, nil},
+	{is(context.DeadlineExceeded), http.StatusServiceUnavailable, messageUnready, nil},
+	{is(context.Canceled), http.StatusServiceUnavailable, messageUnready, nil},
+	{isNetwork, http.StatusServiceUnavailable, messageUnready, nil},
 }
 
 func is(target error) func(error) bool {
@@ -96,7 +113,7 @@ func failureOf(err error) *failure {
 	}
 	for _, row := range faultTable {
 		if row.matches(err) {
-			return &failure{status: row.status, message: row.message, cause: err}
+			return &failure{status: row.status, message: row.message, body: row.body, cause: err}
 		}
 	}
 	return &failure{status: http.StatusInternalServerError, message: messageInternal, cause: err}

@@ -225,7 +225,7 @@ portcullis_admin_requests_total{code="405",method="other",route="/api/role/{role
 	h.metricsAre("portcullis_audit_events_total", `
 # HELP portcullis_audit_events_total Audit rows committed for requests to the admin API, by action.
 # TYPE portcullis_audit_events_total counter
-portcullis_audit_events_total{action="CREATE_ROLE"} 2
+portcullis_audit_events_total{action="CREATE_ROLE"} 3
 `)
 }
 
@@ -317,6 +317,8 @@ func TestFaultsOfTheStore(t *testing.T) {
 		{errors.New("constraint violated in row 17 of alice"), 500, "An internal error occurred"},
 		{fmt.Errorf("put role: %w", store.ErrNotFound), 404, "Not found."},
 		{fmt.Errorf("put role: %w", store.ErrExists), 409, "It exists already."},
+		{fmt.Errorf("put role: %w", store.ErrKeyCap), 400, "The user has 25 active API keys, the most there may be. Revoke one first."},
+		{fmt.Errorf("put role: %w", store.ErrNotKeyBacked), 409, `{"result": false, "reason": "user_not_key_backed", "hint": "<any>"}`},
 		{fmt.Errorf("put role: %w", store.ErrCycle), 409, "The role would inherit from itself."},
 		{fmt.Errorf("put role: %w", store.ErrRevoked), 409, "It was revoked."},
 		{fmt.Errorf("put role: %w", store.ErrSchema), 503, "The service cannot answer right now. Try again shortly."},
@@ -329,9 +331,8 @@ func TestFaultsOfTheStore(t *testing.T) {
 	} {
 		s.trip("PutRole", fails(c.err))
 		got := h.ask("manager", "POST", "/api/role/editor", "X-Request-Id: faulty")
-		e := exchange{status: c.status, body: c.message}
-		if err := e.matchBody(got.body); got.status != c.status || err != nil {
-			t.Errorf("%v: %d %s: want %d %s", c.err, got.status, got.body, c.status, c.message)
+		if err := got.match(c.status, c.message); err != nil {
+			t.Errorf("%v: %v", c.err, err)
 		}
 		if got.header.Get("X-Auth-Revision") != "" {
 			t.Errorf("%v: a revision for what was not written", c.err)
@@ -365,8 +366,7 @@ func TestAPanicIsA500AndTheServerGoesOn(t *testing.T) {
 	h, s := trippedHouse(t, options{})
 	s.trip("RoleList", func(context.Context) error { panic("planted") })
 	got := h.ask("manager", "GET", "/api/roles")
-	e := exchange{status: 500, body: "An internal error occurred"}
-	if err := e.matchBody(got.body); got.status != 500 || err != nil || got.header.Get("X-Content-Type-Options") != "nosniff" {
+	if err := got.match(500, "An internal error occurred"); err != nil || got.header.Get("X-Content-Type-Options") != "nosniff" {
 		t.Errorf("%d %s: %v", got.status, got.body, err)
 	}
 	s.trip("RoleList", nil)

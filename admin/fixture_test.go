@@ -1,16 +1,11 @@
 package admin_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,6 +19,7 @@ import (
 	"portcullis/internal/store/postgres"
 	"portcullis/internal/store/sqlite"
 	"portcullis/internal/testkit"
+	"portcullis/internal/testkit/transcript"
 )
 
 // backends are the stores that every test of the API runs on.
@@ -85,27 +81,6 @@ type house struct {
 	tenants map[string]store.TenantID
 }
 
-// callers are the keys of a house. The tenant "default" is the one under test;
-// "globex" is another one, whose key lacks nothing in it.
-var callers = []struct {
-	name, tenant string
-	scopes       []store.Scope
-}{
-	{"manager", store.DefaultTenant, store.DefaultScopes()},
-	{"check", store.DefaultTenant, []store.Scope{store.ScopeCheck}},
-	{"manage", store.DefaultTenant, []store.Scope{store.ScopeManage}},
-	{"keys", store.DefaultTenant, []store.Scope{store.ScopeKeys}},
-	{"tokens", store.DefaultTenant, []store.Scope{store.ScopeTokens}},
-	{"audit", store.DefaultTenant, []store.Scope{store.ScopeAudit}},
-	{"operator", store.DefaultTenant, []store.Scope{store.ScopeOperator}},
-	{"scopeless", store.DefaultTenant, nil},
-	{"stranger", "globex", store.DefaultScopes()},
-	{"unadmitted", "umbra", store.DefaultScopes()},
-	{"revoked", store.DefaultTenant, store.DefaultScopes()},
-	{"expired", store.DefaultTenant, store.DefaultScopes()},
-	{"unknown", "", nil}, // a well-formed key that nobody registered
-}
-
 func newHouse(t testing.TB, o options) *house {
 	t.Helper()
 	ctx := t.Context()
@@ -113,30 +88,9 @@ func newHouse(t testing.TB, o options) *house {
 		o.open = openSQLite
 	}
 	st := o.open(t)
-	h := &house{t: t, store: st, keys: map[string]string{}, tenants: map[string]store.TenantID{}, log: &lockedBuffer{}}
-	by := store.Actor{Name: "cli"}
-	for name, admitted := range map[string]bool{"globex": true, "umbra": false} {
-		tenant, _, err := st.CreateTenant(ctx, by, store.NewTenant{Name: name, Admitted: admitted})
-		must(t, err)
-		h.tenants[name] = tenant.ID
-	}
-	tenant, err := st.TenantByName(ctx, store.DefaultTenant)
-	must(t, err)
-	h.tenants[store.DefaultTenant] = tenant.ID
-	for _, c := range callers {
-		secret := identity.NewClientKey()
-		h.keys[c.name] = string(secret[:])
-		if c.tenant == "" {
-			continue
-		}
-		key := store.NewKey{Tenant: h.tenants[c.tenant], Name: c.name, Digest: identity.KeyDigest(secret), Prefix: string(secret[:8]), Scopes: c.scopes}
-		if c.name == "expired" {
-			key.Expires = time.Now().Add(-time.Minute)
-		}
-		_, _, err := st.CreateKey(ctx, by, key)
-		must(t, err)
-	}
-	_, _, err = st.RevokeKeys(ctx, by, h.tenants[store.DefaultTenant], "revoked")
+	h := &house{t: t, store: st, log: &lockedBuffer{}}
+	var err error
+	h.keys, h.tenants, err = transcript.Furnish(ctx, st)
 	must(t, err)
 	if o.wrap != nil {
 		h.store = o.wrap(st)
@@ -193,9 +147,19 @@ type answer struct {
 	body   string
 }
 
+func (a answer) match(status int, body string) error {
+	return transcript.Answer{Status: a.status, Header: a.header, Body: a.body}.Match(status, body)
+}
+
 // ask sends a request whose target is exactly the given bytes, as the caller of
 // that name ("nobody" sends no key), with more header lines.
 func (h *house) ask(caller, method, target string, lines ...string) answer {
+	h.t.Helper()
+	return h.askWith(caller, method, target, "", lines...)
+}
+
+// askWith is ask with a body.
+func (h *house) askWith(caller, method, target, body string, lines ...string) answer {
 	h.t.Helper()
 	if caller != "nobody" {
 		key, ok := h.keys[caller]
@@ -204,33 +168,15 @@ func (h *house) ask(caller, method, target string, lines ...string) answer {
 		}
 		lines = append(lines, "Authorization: Bearer "+key)
 	}
-	return h.send(method+" "+target+" HTTP/1.1", lines, "")
+	return h.send(method+" "+target+" HTTP/1.1", lines, body)
 }
 
 // send writes a request as it stands and reads the response.
 func (h *house) send(requestLine string, lines []string, body string) answer {
 	h.t.Helper()
-	conn, err := net.Dial("tcp", h.addr)
+	got, err := transcript.Server{Addr: h.addr}.Send(requestLine, lines, body)
 	must(h.t, err)
-	defer conn.Close()
-	must(h.t, conn.SetDeadline(time.Now().Add(60*time.Second)))
-	var b bytes.Buffer
-	b.WriteString(requestLine + "\r\nHost: admin.test\r\nConnection: close\r\n")
-	for _, l := range lines {
-		b.WriteString(l + "\r\n")
-	}
-	if body != "" {
-		b.WriteString("Content-Length: " + strconv.Itoa(len(body)) + "\r\n")
-	}
-	b.WriteString("\r\n" + body)
-	go conn.Write(b.Bytes()) // a refusal may come before all of it is read
-	method, _, _ := strings.Cut(requestLine, " ")
-	response, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
-	must(h.t, err)
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	must(h.t, err)
-	return answer{response.StatusCode, response.Header, string(text)}
+	return answer{got.Status, got.Header, got.Body}
 }
 
 // revision is the store's newest.

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"portcullis/internal/identity"
 )
 
 // A name in a path is checked on the whole string, after its percent-encoding
@@ -15,35 +17,63 @@ const maxEchoed = 128
 
 // nameRule is what one {parameter} of a route admits.
 type nameRule struct {
-	what    string // "role", "group", "user", "permission": the word of the message
-	max     int    // bytes
-	extra   string // bytes admitted beside letters, digits, '_' and '-'
-	noDots  bool   // refuse "." and "..", which proxies and browsers rewrite
-	explain string // appended to the message
+	what    string            // "role name", "key id": the words of the message
+	user    bool              // it names a user
+	max     int               // bytes
+	extra   string            // bytes admitted beside letters, digits, '_' and '-'
+	noDots  bool              // refuse "." and "..", which proxies and browsers rewrite
+	explain string            // appended to the message
+	form    func(string) bool // decides instead of max, extra and noDots where it is there
 }
 
-var (
-	ruleRole       = nameRule{what: "role", max: 64}
-	ruleGroup      = nameRule{what: "group", max: 64}
-	ruleUser       = nameRule{what: "user", max: 64, extra: ".@+", noDots: true}
-	rulePermission = nameRule{what: "permission", max: 128}
-
-	// Membership routes say what a name may be.
-	ruleMemberUser = nameRule{what: "user", max: 64, extra: ".@+", noDots: true,
-		explain: ". User names must be 1-64 characters long and contain only alphanumeric, underscore, hyphen, or email characters (@ . +)."}
-	ruleMemberRole = nameRule{what: "role", max: 64,
-		explain: ". Role names must be 1-64 characters long and contain only alphanumeric, underscore, and hyphen."}
+// Membership and workflow routes say what a name may be.
+const (
+	explainUser = ". User names must be 1-64 characters long and contain only alphanumeric, underscore, hyphen, or email characters (@ . +)."
+	explainRole = ". Role names must be 1-64 characters long and contain only alphanumeric, underscore, and hyphen."
 )
+
+var (
+	ruleRole       = nameRule{what: "role name", max: 64}
+	ruleGroup      = nameRule{what: "group name", max: 64}
+	ruleUser       = nameRule{what: "user name", user: true, max: 64, extra: ".@+", noDots: true}
+	rulePermission = nameRule{what: "permission name", max: 128}
+	ruleWorkflow   = nameRule{what: "workflow name", max: 128}
+	ruleKeyID      = nameRule{what: "key id", form: isUUID4, explain: ". Must be a UUID4."}
+
+	ruleMemberUser = ruleUser.explained(explainUser)
+	ruleMemberRole = ruleRole.explained(explainRole)
+
+	// Rules for what comes in a body.
+	ruleLabel = nameRule{max: 64, extra: " ."}
+)
+
+// messageLabel is the 400 of a label; it does not repeat what was sent.
+const messageLabel = "Invalid label: 1-64 characters of letters, digits, space, underscore, dot, or hyphen."
+
+// explained is the rule with words after its message.
+func (n nameRule) explained(words string) nameRule {
+	n.explain = words
+	return n
+}
+
+// isUUID4 reports whether s is a UUID of version 4, in any case.
+func isUUID4(s string) bool {
+	_, ok := identity.ParseClientKey([]byte(s))
+	return ok
+}
 
 // check returns "" for an admitted name, else the message of the 400.
 func (n nameRule) check(s string) string {
 	if n.admits(s) {
 		return ""
 	}
-	return "Invalid " + n.what + " name: " + echo(s) + n.explain
+	return "Invalid " + n.what + ": " + echo(s) + n.explain
 }
 
 func (n nameRule) admits(s string) bool {
+	if n.form != nil {
+		return n.form(s)
+	}
 	if s == "" || len(s) > n.max {
 		return false
 	}

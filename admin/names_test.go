@@ -37,7 +37,7 @@ func TestNames(t *testing.T) {
 			}
 		}
 		for _, s := range c.deny {
-			if got := c.rule.check(s); !strings.HasPrefix(got, "Invalid "+c.rule.what+" name: ") {
+			if got := c.rule.check(s); !strings.HasPrefix(got, "Invalid "+c.rule.what+": ") {
 				t.Errorf("%s %q: %q, want a refusal", c.rule.what, s, got)
 			}
 		}

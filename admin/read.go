@@ -29,7 +29,11 @@ func (a *API) listRoles(c *call) (reply, error) {
 	for _, r := range roles {
 		rows = append(rows, roleRow{Role: r.Name, Description: r.Description})
 	}
-	return reply{value: rows}, a.recordRead(c, "roles")
+	rows, err = page(c, rows)
+	if err != nil {
+		return reply{}, err
+	}
+	return reply{value: rows}, a.recordRead(c, "", "roles")
 }
 
 type auditPage struct {
@@ -71,7 +75,7 @@ func (a *API) readAudit(c *call) (reply, error) {
 		}
 		page.Entries = append(page.Entries, row)
 	}
-	return reply{value: page, message: "Retrieved " + strconv.Itoa(len(entries)) + " audit entries"}, a.recordRead(c, "audit")
+	return reply{value: page, message: "Retrieved " + strconv.Itoa(len(entries)) + " audit entries"}, a.recordRead(c, "", "audit")
 }
 
 // parseAuditQuery reads limit, offset and action; other parameters are ignored.

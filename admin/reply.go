@@ -21,7 +21,6 @@ type reply struct {
 	status  int // 0 is 200
 	value   any
 	message string
-	bare    bool // value is the whole body, whatever the route's envelope
 }
 
 type bareBody struct {
@@ -50,9 +49,6 @@ func (r reply) encode(e envelope, now time.Time) (status int, body []byte, err e
 	status = r.status
 	if status == 0 {
 		status = http.StatusOK
-	}
-	if r.bare {
-		e = envelopeRaw
 	}
 	var v any
 	switch e {
@@ -85,4 +81,12 @@ func timestamp(t time.Time) string {
 		return t.Format("2006-01-02T15:04:05")
 	}
 	return t.Format("2006-01-02T15:04:05.000000")
+}
+
+// timeOrNull is a time as JSON shows it: null for the zero time.
+func timeOrNull(t time.Time) *string {
+	if t.IsZero() {
+		return nil
+	}
+	return orNull(timestamp(t))
 }

@@ -23,16 +23,22 @@ type route struct {
 // routeTable is the whole API.
 func (a *API) routeTable() []route {
 	const (
-		get, post, del = http.MethodGet, http.MethodPost, http.MethodDelete
-		check, manage  = store.ScopeCheck, store.ScopeManage
-		audit          = store.ScopeAudit
-		bare, wrapped  = envelopeBare, envelopeWrapped
-		raw            = envelopeRaw
+		get, post     = http.MethodGet, http.MethodPost
+		put, del      = http.MethodPut, http.MethodDelete
+		check, manage = store.ScopeCheck, store.ScopeManage
+		keys, audit   = store.ScopeKeys, store.ScopeAudit
+		bare, wrapped = envelopeBare, envelopeWrapped
+		raw           = envelopeRaw
 	)
 	role := []nameRule{ruleRole}
 	permission := []nameRule{ruleGroup, rulePermission}
 	membership := []nameRule{ruleMemberUser, ruleMemberRole}
 	userPermission := []nameRule{ruleUser, rulePermission}
+	user := []nameRule{ruleUser}
+	permissionName := []nameRule{rulePermission}
+	workflow := []nameRule{ruleWorkflow}
+	canRun := []nameRule{ruleMemberUser, ruleWorkflow}
+	userKey := []nameRule{ruleUser, ruleKeyID}
 
 	return []route{
 		{get, "/ping", nil, "", false, raw, "", a.ping},
@@ -51,6 +57,24 @@ func (a *API) routeTable() []route {
 		{get, "/api/membership/{user}/{group}", membership, check, false, wrapped, store.ActionCheckMembership, a.checkMembership},
 
 		{get, "/api/has_permission/{user}/{name}", userPermission, check, false, wrapped, store.ActionCheckPermission, a.checkUserPermission},
+		{get, "/api/user_permissions/{user}", user, check, false, wrapped, actionUserPermissions, a.userPermissions},
+		{get, "/api/role_permissions/{role}", role, manage, false, wrapped, store.ActionListPermissions, a.rolePermissions},
+		{get, "/api/user_roles/{user}", user, manage, false, bare, actionListMemberships, a.userRoles},
+		{get, "/api/members/{role}", role, manage, false, bare, actionListMemberships, a.roleMembers},
+		{get, "/api/which_roles_can/{name}", permissionName, manage, false, bare, store.ActionListRoles, a.rolesThatCan},
+		{get, "/api/which_users_can/{name}", permissionName, manage, false, bare, actionListMemberships, a.usersThatCan},
+
+		{get, "/api/workflow/users/{workflow}", workflow, manage, false, wrapped, actionListMemberships, a.workflowUsers},
+		{get, "/api/workflow/user/{user}/can_run/{workflow}", canRun, check, false, wrapped, store.ActionCheckPermission, a.checkWorkflow},
+
+		{post, "/api/apikeys/user/{user}", user, keys, true, wrapped, store.ActionCreateUserKey, a.createUserKey},
+		{get, "/api/apikeys/user/{user}", user, keys, false, wrapped, actionListUserKeys, a.listUserKeys},
+		{del, "/api/apikeys/user/{user}/{key_id}", userKey, keys, true, wrapped, store.ActionRevokeUserKey, a.revokeUserKey},
+		{post, "/api/apikeys/validate", nil, keys, false, wrapped, actionValidateUserKey, a.validateKey},
+		{post, "/api/apikeys/check_permission", nil, check, false, wrapped, actionCheckUserKey, a.checkKeyPermission},
+
+		{get, "/api/settings", nil, manage, false, wrapped, actionGetSettings, a.readSettings},
+		{put, "/api/settings", nil, manage, true, wrapped, store.ActionUpdateSettings, a.writeSettings},
 
 		{get, "/api/audit", nil, audit, false, wrapped, store.ActionGetAudit, a.readAudit},
 	}

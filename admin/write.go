@@ -2,8 +2,6 @@ package admin
 
 import (
 	"context"
-	"errors"
-	"net/http"
 	"time"
 
 	"portcullis/internal/store"
@@ -65,17 +63,14 @@ type notKeyBacked struct {
 	Hint   string `json:"hint"`
 }
 
+const hintNotKeyBacked = "The tenant has strict users: give the user an API key first."
+
 // addMembership is false where the role is missing. In a tenant with strict users
 // it is 409 for a user without an active API key.
 func (a *API) addMembership(c *call) (reply, error) {
 	outcome, err := a.commit(c, func(ctx context.Context, by store.Actor) (store.Result, error) {
 		return a.cfg.Store.AddMember(ctx, by, by.Tenant, policy.KindUser, c.values[0], c.values[1], time.Time{})
 	})
-	if errors.Is(err, store.ErrNotKeyBacked) {
-		return reply{status: http.StatusConflict, bare: true, value: notKeyBacked{
-			Reason: reasonNotKeyBacked, Hint: "The tenant has strict users: give the user an API key first.",
-		}}, nil
-	}
 	return reply{value: outcome != store.OutcomeMissing}, err
 }
 

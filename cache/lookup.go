@@ -99,7 +99,7 @@ func resolve[K comparable, V any](c *Cache, f *flights[K, loaded[V]], s *Snapsho
 // catchUpFor hears from the store on behalf of a check.
 func (c *Cache) catchUpFor(ctx context.Context, revision int64) Lookup {
 	if err := c.CatchUp(ctx, revision); err != nil {
-		return Unavailable
+		return lookupOf(c.loadFailed("catch_up", err))
 	}
 	return Retake
 }

@@ -44,7 +44,7 @@ func newMetrics(reg prometheus.Registerer, c *Cache) *metrics {
 			Name: "portcullis_report_errors_total", Help: "Reports to the store that failed.",
 		}),
 	}
-	for _, kind := range []string{"key", "user_key", "grant", "roles", "index", "panic"} {
+	for _, kind := range []string{"key", "user_key", "grant", "roles", "index", "catch_up", "panic"} {
 		m.loadErrors.WithLabelValues(kind)
 	}
 	gauge := func(name, help string, f func() float64) prometheus.Collector {

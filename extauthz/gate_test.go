@@ -164,6 +164,18 @@ func newGate(tb testing.TB, change func(*Config)) *gate {
 	return g
 }
 
+// patient gives checks time: what a test asks of verdicts does not depend on how busy
+// the machine is.
+func patient(cfg *cache.Config) { cfg.Budget = 5 * time.Second }
+
+// patientGate is newGate with patient.
+func patientGate(tb testing.TB, change func(*Config)) *gate {
+	tb.Helper()
+	g := bareGate(tb, change, patient)
+	g.run()
+	return g
+}
+
 // run runs the cache until the test ends, and returns once it has loaded.
 func (g *gate) run() {
 	g.Helper()

@@ -86,7 +86,7 @@ func TestWhatDoesNotOpenIsDenied(t *testing.T) {
 			"a permission":       {"permissions", "name", func(g *gate) request { return request{path: "/posts/1", headers: bearer(g.token("ann"))} }, "missing_permission"},
 		} {
 			t.Run(fmt.Sprintf("%s, faults as %s", name, faults), func(t *testing.T) {
-				g := bareGate(t, func(cfg *Config) { cfg.Faults = faults }, nil)
+				g := bareGate(t, func(cfg *Config) { cfg.Faults = faults }, patient)
 				g.rotate(store.RotateEnable, nil)
 				g.reopen()
 				g.run()
@@ -122,7 +122,7 @@ func TestWhatDoesNotOpenIsDenied(t *testing.T) {
 // Checks go on while every tenant gets other keys, and each is answered from the
 // store as it is.
 func TestChecksGoOnThroughRotations(t *testing.T) {
-	g := newGate(t, nil)
+	g := patientGate(t, nil)
 	stop := make(chan struct{})
 	var asking sync.WaitGroup
 	for who, want := range map[string]string{"ann": "ok", "bob": "missing_permission", "eve": "missing_permission"} {
@@ -159,7 +159,7 @@ func TestChecksGoOnThroughRotations(t *testing.T) {
 // A revocation bites under the new key as it did under the old one, for credentials
 // that were in memory all along.
 func TestRevocationsAcrossAChangeOfTheKey(t *testing.T) {
-	g := newGate(t, nil)
+	g := patientGate(t, nil)
 	g.rotate(store.RotateEnable, nil)
 	asks := []request{
 		{path: "/posts/1", headers: bearer(g.token("bob"))},

@@ -18,7 +18,7 @@ const (
 )
 
 func TestWorkloadsByCertificate(t *testing.T) {
-	g := newGate(t, nil)
+	g := patientGate(t, nil)
 	for _, c := range []struct {
 		want string
 		r    request
@@ -55,7 +55,7 @@ func TestWorkloadsByCertificate(t *testing.T) {
 }
 
 func TestOnlyTheExactSPIFFEIDMatches(t *testing.T) {
-	g := newGate(t, nil)
+	g := patientGate(t, nil)
 	for _, peer := range []string{
 		"", "cart", "cart.shop.example.org", "example.org/ns/shop/sa/cart", "CN=cart,O=shop", "CN=" + cart, "DNS:" + cart, "URI:" + cart,
 		"spiffe://example.org/ns/shop/sa/unknown", "spiffe://example.com/ns/shop/sa/cart", "SPIFFE://example.org/ns/shop/sa/cart",
@@ -81,7 +81,7 @@ func TestOnlyTheExactSPIFFEIDMatches(t *testing.T) {
 
 // Beside another credential, good or bad, the certificate decides nothing.
 func TestCertificateBesideACredential(t *testing.T) {
-	g := newGate(t, nil)
+	g := patientGate(t, nil)
 	for _, peer := range []string{cart, idle, "cart.shop.example.org", "spiffe://example.org/ns/globex/sa/cart"} {
 		for want, r := range map[string]request{
 			"ok":                      {path: "/stock/1", headers: bearer(g.token("bob"))},
@@ -110,7 +110,7 @@ func TestCertificateBesideACredential(t *testing.T) {
 
 func TestWorkloadIsAssertedAndRecorded(t *testing.T) {
 	log := &recorder{}
-	g := newGate(t, func(cfg *Config) { cfg.Log = log })
+	g := patientGate(t, func(cfg *Config) { cfg.Log = log })
 	for _, c := range []struct {
 		r                  request
 		principal          policy.Principal
@@ -158,7 +158,7 @@ func TestWorkloadIsAssertedAndRecorded(t *testing.T) {
 }
 
 func TestWorkloadLosesItsRole(t *testing.T) {
-	g := newGate(t, nil)
+	g := patientGate(t, nil)
 	ctx, by := context.Background(), store.Actor{Name: "test"}
 	def, err := g.store.TenantByName(ctx, store.DefaultTenant)
 	g.must(err)
@@ -172,7 +172,7 @@ func TestWorkloadLosesItsRole(t *testing.T) {
 
 // A workload goes with its entry in the file, and nobody inherits what it held.
 func TestWorkloadLosesItsEntry(t *testing.T) {
-	g := newGate(t, nil)
+	g := patientGate(t, nil)
 	for _, peer := range []string{cart, oldCart} {
 		g.warm("ok", request{path: "/stock/1", peer: peer})
 	}
@@ -187,7 +187,7 @@ func TestWorkloadLosesItsEntry(t *testing.T) {
 
 // A workload falls with the store as everybody does, and who is nobody is told so.
 func TestWorkloadsOutOfTouch(t *testing.T) {
-	g := newGate(t, nil)
+	g := patientGate(t, nil)
 	g.warm("ok", request{path: "/stock/1", peer: cart})
 	g.store.away.Store(true)
 	g.expect("ok", request{path: "/stock/1", peer: cart})

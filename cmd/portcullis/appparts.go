@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"slices"
 
 	"portcullis/admin"
 	"portcullis/cache"
@@ -17,8 +18,12 @@ import (
 // newVerifiers verifies tokens as the settings say, those of outside issuers not
 // before Apply names them. It takes the zero fields of more as they stand.
 func newVerifiers(cfg *config.Config, more identity.VerifiersConfig) (*identity.Verifiers, error) {
+	keys := &identity.OwnKeys{}
+	if err := keys.SetKeys(identity.PublicKeys(cfg.JWTPrivateKeys)); err != nil {
+		return nil, fmt.Errorf("AUTH_JWT_PRIVATE_KEY: %w", err)
+	}
 	own, err := identity.NewVerifier(identity.VerifierConfig{
-		Secret: []byte(cfg.JWTSecretKey.Reveal()), Algorithm: cfg.JWTAlgorithm,
+		Secret: []byte(cfg.JWTSecretKey.Reveal()), Algorithm: cfg.JWTAlgorithm, Keys: keys,
 		Issuer: cfg.JWTIssuer, Audience: cfg.JWTAudience,
 	})
 	if err != nil {
@@ -50,6 +55,12 @@ func (a *app) newCache() (_ *cache.Cache, err error) {
 	return cache.New(settings)
 }
 
+// verifiesOwn reports whether there is anything that verifies our own tokens.
+func verifiesOwn(cfg *config.Config) bool {
+	hmac := cfg.JWTSecretKey.IsSet() && !slices.Contains(identity.OwnAlgorithms(), cfg.JWTAlgorithm)
+	return hmac || len(cfg.JWTPrivateKeys) > 0
+}
+
 // noPolicy is said, on one line, by a gate without a policy file.
 const noPolicy = `AUTH_POLICY_FILE is not set: every request will be denied; write a policy and name it, as in: ` +
 	`echo '{version: 1, rules: [{name: health, path: /healthz, allow: anonymous}]}' > policy.yaml && portcullis serve --policy-file policy.yaml`
@@ -70,8 +81,8 @@ func (a *app) openGate(p *process) (err error) {
 	} else {
 		a.log.Info("policy loaded", "path", cfg.PolicyFile, "policy", a.policy.Policy().Digest(), "rules", a.policy.Policy().Len())
 	}
-	if !cfg.JWTSecretKey.IsSet() {
-		a.log.Warn("AUTH_JWT_SECRET_KEY is not set: every token will be refused but those of the policy's issuers; client keys work")
+	if !verifiesOwn(cfg) {
+		a.log.Warn("nothing verifies tokens of our own (AUTH_JWT_SECRET_KEY, AUTH_JWT_PRIVATE_KEY): every token will be refused but those of the policy's issuers; client keys work")
 	}
 	if a.decisions, err = decisionlog.New(decisionlog.Config{
 		Mode: cfg.DecisionLog, Rate: cfg.DecisionLogRate, Path: cfg.DecisionLogFile, Writer: p.stdout,

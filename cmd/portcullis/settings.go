@@ -17,7 +17,7 @@ import (
 var (
 	storeSettings = []string{"AUTH_SQLITE_PATH", "AUTH_DATABASE_URL", "AUTH_POSTGRESQL_URL", "AUTH_DATABASE_INSECURE", "AUTH_ENCRYPTION_KEY"}
 	makeSettings  = append(slices.Clone(storeSettings), "AUTH_STRICT_USERS_DEFAULT") // of commands that may make a tenant
-	tokenSettings = []string{"AUTH_JWT_SECRET_KEY", "AUTH_JWT_ALGORITHM", "AUTH_JWT_ISSUER", "AUTH_JWT_AUDIENCE"}
+	tokenSettings = []string{"AUTH_JWT_SECRET_KEY", "AUTH_JWT_PRIVATE_KEY", "AUTH_JWT_ALGORITHM", "AUTH_JWT_ISSUER", "AUTH_JWT_AUDIENCE"}
 	envoySettings = []string{"AUTH_EXTAUTHZ_LISTEN", "AUTH_POLICY_FILE"}
 )
 

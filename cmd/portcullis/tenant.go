@@ -11,7 +11,7 @@ import (
 func newTenantCommand(p *process) *cobra.Command {
 	return newGroupCommand("tenant", "Tenants: isolated namespaces of roles and users",
 		"A tenant is an isolated namespace of roles and users. Tenant `default` is there\nfrom the start; `portcullis key new --tenant NAME` makes another.",
-		newTenantListCommand(p), newTenantStrictCommand(p))
+		newTenantListCommand(p), newTenantAdmitCommand(p), newTenantRenameCommand(p), newTenantStrictCommand(p))
 }
 
 type tenantJSON struct {

@@ -14,8 +14,8 @@ import (
 
 func newTokenCommand(p *process) *cobra.Command {
 	return newGroupCommand("token", "Tokens: sign our own, examine any", `Tokens are JWTs: our own, signed with AUTH_JWT_SECRET_KEY, which the gate verifies
-with the same secret, and those of the outside issuers that the policy file names.
-They name a principal; what it may do is decided by its roles when it asks.`, newTokenIssueCommand(p), newTokenInspectCommand(p))
+with the same secret, or with AUTH_JWT_PRIVATE_KEY; and those of the outside
+issuers that the policy file names. They name a principal; what it may do is decided by its roles when it asks.`, newTokenIssueCommand(p), newTokenInspectCommand(p))
 }
 
 type tokenJSON struct {
@@ -35,8 +35,10 @@ func newTokenIssueCommand(p *process) *cobra.Command {
 		Use:   "issue [SUBJECT]",
 		Short: "Sign a token and print it",
 		Long: `Signs a token for a principal and prints it, alone, on standard output. It needs
-AUTH_JWT_SECRET_KEY, and AUTH_JWT_ALGORITHM, _ISSUER and _AUDIENCE as the gate has
-them; the store is not asked, so the principal need not be known to it.`,
+AUTH_JWT_SECRET_KEY or, where AUTH_JWT_ALGORITHM is RS256, ES256 or EdDSA,
+AUTH_JWT_PRIVATE_KEY, whose first key for that algorithm signs; and _ISSUER and
+_AUDIENCE as the gate has them. The store is not asked, so the principal need not
+be known to it.`,
 		Example: `  portcullis token issue --tenant default --subject amy
   curl -H "Authorization: Bearer $(portcullis token issue --subject amy --expires 5m)" http://127.0.0.1:10000/me`,
 		Args: named(arg{"subject", &subject, checkPrincipalID}),
@@ -49,11 +51,14 @@ them; the store is not asked, so the principal need not be known to it.`,
 				return err
 			}
 			issuer, err := identity.NewIssuer(identity.IssuerConfig{
-				Secret: []byte(cfg.JWTSecretKey.Reveal()), Algorithm: cfg.JWTAlgorithm,
+				Secret: []byte(cfg.JWTSecretKey.Reveal()), Algorithm: cfg.JWTAlgorithm, Keys: cfg.JWTPrivateKeys,
 				Issuer: cfg.JWTIssuer, Audience: cfg.JWTAudience,
 			})
 			if errors.Is(err, identity.ErrNoSecret) {
 				return usagef("AUTH_JWT_SECRET_KEY is not set: there is nothing to sign with; the gate must have the same one")
+			}
+			if errors.Is(err, identity.ErrNoPrivateKey) {
+				return usagef("AUTH_JWT_PRIVATE_KEY is not set: there is nothing to sign %s with", cfg.JWTAlgorithm)
 			}
 			if err != nil {
 				return usagef("%w", err)

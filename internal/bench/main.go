@@ -1,7 +1,8 @@
 // Command bench measures a gate beside an always-allow stub server, interleaved on
 // this machine: calls a second, latency, the server's CPU a call by the operating
 // system's accounting, allocations, and the ratios pair by pair. Every verdict is
-// checked. docs/performance.md says how to read it.
+// checked. Then it measures the admin API's has_permission beside Auth's own rate;
+// -json leaves that out. docs/performance.md says how to read it.
 package main
 
 import (
@@ -22,6 +23,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	fs.SetOutput(stderr)
 	stub := fs.String("stub", "", "serve the always-allow stub on this unix socket instead of measuring")
 	tuned := fs.Bool("tuned", false, "with -stub: the gRPC and collector settings that Portcullis ships with")
+	checks := fs.Bool("checks", false, "measure the admin API's has_permission alone")
 	cfg := plan{}
 	fs.IntVar(&cfg.rounds, "rounds", 5, "measured rounds of each candidate, 1 to 50")
 	fs.DurationVar(&cfg.round, "time", 3*time.Second, "length of a round, 200ms to 1m")
@@ -37,7 +39,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if *stub != "" {
 		err = serveStub(ctx, *stub, *tuned, stdout)
 	} else if err = cfg.check(); err == nil {
-		err = measure(ctx, cfg, stdout, stderr)
+		if !*checks {
+			err = measure(ctx, cfg, stdout, stderr)
+		}
+		if err == nil && !cfg.json {
+			err = measureChecks(ctx, cfg, stdout, stderr)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)

@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
+
+	"portcullis/internal/identity"
 )
 
 // crossCheck judges settings that are valid alone and may not be together.
@@ -87,8 +90,10 @@ func (l *loader) secretValue(name string) string {
 	return ""
 }
 
-// checkToken warns of a secret that is shorter than RFC 7518, 3.2 asks for.
+// checkToken warns of a secret that is shorter than RFC 7518, 3.2 asks for, and holds
+// private keys against the algorithm.
 func (l *loader) checkToken(c *Config) {
+	l.checkPrivateKeys(c)
 	size := map[string]int{"HS384": 48, "HS512": 64}[c.JWTAlgorithm]
 	if n := len(c.JWTSecretKey.Reveal()); n > 0 && n < size {
 		l.warn("AUTH_JWT_SECRET_KEY", "has %d bytes, and %s is no stronger than its key: use %d", n, c.JWTAlgorithm, size)
@@ -102,6 +107,28 @@ func (l *loader) checkEncryption(c *Config) {
 	if c.EnableEncryption && c.Masters == nil && l.look(name).value == "" && l.look(name+FileSuffix).value == "" {
 		l.problem(name, "is missing, and AUTH_ENABLE_ENCRYPTION is true: make a key with `portcullis key encryption`, "+
 			"keep it where the database is not, and name its file in AUTH_ENCRYPTION_KEY_FILE")
+	}
+}
+
+// checkPrivateKeys stops keys that could not sign what is asked for. A list of several
+// algorithms is how a rotation changes the algorithm, so one key that fits is enough.
+func (l *loader) checkPrivateKeys(c *Config) {
+	asymmetric := slices.Contains(identity.OwnAlgorithms(), c.JWTAlgorithm)
+	switch {
+	case c.JWTAlgorithm == "" || len(c.JWTPrivateKeys) == 0: // not valid, or nothing to hold against it
+	case asymmetric:
+		if _, err := identity.SigningKey(c.JWTPrivateKeys, c.JWTAlgorithm); err != nil {
+			l.problem("AUTH_JWT_PRIVATE_KEY", "%v: set AUTH_JWT_ALGORITHM=%s, or add a key for %s", err, c.JWTPrivateKeys[0].Algorithm(), c.JWTAlgorithm)
+		}
+	case !c.JWTSecretKey.IsSet():
+		l.problem("AUTH_JWT_PRIVATE_KEY", "cannot sign %s, which is AUTH_JWT_ALGORITHM, and AUTH_JWT_SECRET_KEY is not set: set AUTH_JWT_ALGORITHM=%s",
+			c.JWTAlgorithm, c.JWTPrivateKeys[0].Algorithm())
+	default:
+		l.warn("AUTH_JWT_PRIVATE_KEY", "verifies and does not sign, since AUTH_JWT_ALGORITHM is %s: set it to %s once every gate has the public key",
+			c.JWTAlgorithm, c.JWTPrivateKeys[0].Algorithm())
+	}
+	if asymmetric && c.JWTSecretKey.IsSet() {
+		l.warn("AUTH_JWT_SECRET_KEY", "neither signs nor verifies, since AUTH_JWT_ALGORITHM is %s: take it out", c.JWTAlgorithm)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"portcullis/internal/decisionlog"
+	"portcullis/internal/identity"
 	"portcullis/internal/sealing"
 )
 
@@ -60,8 +61,12 @@ type Config struct {
 
 	// JWTSecretKey signs and verifies our own tokens: 32 bytes at least, or not set.
 	JWTSecretKey Secret
-	// JWTAlgorithm is HS256, HS384 or HS512.
+	// JWTAlgorithm is HS256, HS384 or HS512, which JWTSecretKey signs, or RS256, ES256 or
+	// EdDSA, which a private key does.
 	JWTAlgorithm string
+	// JWTPrivateKeys may sign our own tokens; none, or at least one is for JWTAlgorithm
+	// where that is asymmetric. They are never shown.
+	JWTPrivateKeys []*identity.PrivateKey
 	// JWTIssuer and JWTAudience are required of own tokens where not "".
 	JWTIssuer, JWTAudience string
 	// JWTAccessTokenLifetime is how long an own token lives by default.

@@ -2,12 +2,20 @@ package config
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -172,7 +180,7 @@ func TestValues(t *testing.T) {
 		{"AUTH_CLIENT_KEY", []string{aClientKey, strings.ToUpper(aClientKey)}, []string{"my-app-key", "6f9619ff-8b86-1011-b42d-00c04fc964ff", "6f9619ff-8b86-4011-742d-00c04fc964ff"}},
 		{"AUTH_CLIENT_KEY_OVERLAP", []string{"0s", "90m", "30d"}, []string{"31d", "-1h", "1", "1w", "d", "-1d", "1.5d"}},
 		{"AUTH_JWT_SECRET_KEY", []string{strings.Repeat("k", 32)}, []string{strings.Repeat("k", 31), "k"}},
-		{"AUTH_JWT_ALGORITHM", []string{"HS256", "HS384", "HS512"}, []string{"none", "RS256", "hs256", "EdDSA"}},
+		{"AUTH_JWT_ALGORITHM", []string{"HS256", "HS384", "HS512", "RS256", "ES256", "EdDSA"}, []string{"none", "RS512", "hs256", "ES384", "eddsa"}},
 		{"AUTH_JWT_ISSUER", []string{"https://gate.example.com"}, []string{"a\nb", strings.Repeat("a", 1025)}},
 		{"AUTH_ENABLE_ENCRYPTION", []string{"false", "no"}, []string{"maybe", "fernet"}},
 		{"AUTH_ENCRYPTION_KEY", []string{aMaster, aMaster + ", " + sealing.NewMaster()},
@@ -223,8 +231,6 @@ func TestUnsupportedSettingsAreNotIgnored(t *testing.T) {
 		"AUTH_RATE_LIMIT":                    "6000/m",
 		"AUTH_RATE_LIMIT_WRITES":             "3000/m",
 		"AUTH_RATE_LIMIT_FAILURES":           "5/m",
-		"AUTH_JWT_PRIVATE_KEY":               "x",
-		"AUTH_JWT_PRIVATE_KEY_FILE":          "x",
 		"AUTH_JWT_REFRESH_TOKEN_EXPIRE_DAYS": "30",
 	}
 	for _, u := range unsupported {
@@ -389,9 +395,102 @@ func TestShortKeyForALongHash(t *testing.T) {
 	}
 }
 
+// privateKey is a new private key in PEM.
+func privateKey(t *testing.T, algorithm string) string {
+	t.Helper()
+	var key any
+	var err error
+	switch algorithm {
+	case "ES256":
+		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case "EdDSA":
+		_, key, err = ed25519.GenerateKey(rand.Reader)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+}
+
+func TestPrivateKeys(t *testing.T) {
+	es, ed := privateKey(t, "ES256"), privateKey(t, "EdDSA")
+	keysOf := func(cfg *Config) (out []string) {
+		for _, key := range cfg.JWTPrivateKeys {
+			out = append(out, key.Algorithm())
+		}
+		return out
+	}
+	for name, try := range map[string]struct {
+		environ  []string
+		want     []string
+		warnings []string
+	}{
+		"one key":            {[]string{"AUTH_JWT_ALGORITHM=ES256", "AUTH_JWT_PRIVATE_KEY=" + es}, []string{"ES256"}, nil},
+		"a list of one kind": {[]string{"AUTH_JWT_ALGORITHM=ES256", "AUTH_JWT_PRIVATE_KEY=" + es + privateKey(t, "ES256")}, []string{"ES256", "ES256"}, nil},
+		"a list of two":      {[]string{"AUTH_JWT_ALGORITHM=EdDSA", "AUTH_JWT_PRIVATE_KEY=" + es + ed}, []string{"ES256", "EdDSA"}, nil},
+		"a file":             {[]string{"AUTH_JWT_ALGORITHM=EdDSA", "AUTH_JWT_PRIVATE_KEY_FILE=" + filepath.Join(write(t, "keys.pem", ed+es), "keys.pem")}, []string{"EdDSA", "ES256"}, nil},
+		"set to nothing":     {[]string{"AUTH_JWT_PRIVATE_KEY="}, nil, nil},
+		"no key, as a gate":  {[]string{"AUTH_JWT_ALGORITHM=RS256"}, nil, nil},
+		"HS256 signs yet":    {[]string{"AUTH_JWT_SECRET_KEY=" + aSecret, "AUTH_JWT_PRIVATE_KEY=" + es}, []string{"ES256"}, []string{"AUTH_JWT_PRIVATE_KEY: verifies and does not sign, since AUTH_JWT_ALGORITHM is HS256: set it to ES256 once"}},
+		"the secret is idle": {[]string{"AUTH_JWT_SECRET_KEY=" + aSecret, "AUTH_JWT_ALGORITHM=ES256", "AUTH_JWT_PRIVATE_KEY=" + es}, []string{"ES256"}, []string{"AUTH_JWT_SECRET_KEY: neither signs nor verifies, since AUTH_JWT_ALGORITHM is ES256"}},
+		"so it is at a gate": {[]string{"AUTH_JWT_SECRET_KEY=" + aSecret, "AUTH_JWT_ALGORITHM=ES256"}, nil, []string{"AUTH_JWT_SECRET_KEY: neither signs nor verifies"}},
+	} {
+		cfg, warnings, err := load(t, "", try.environ)
+		if err != nil || !slices.Equal(keysOf(cfg), try.want) || len(warnings) != len(try.warnings) {
+			t.Errorf("%s: %v, %v, %v", name, cfg, warnings, err)
+			continue
+		}
+		for _, want := range try.warnings {
+			wantWarning(t, warnings, want)
+		}
+	}
+	cfg := mustLoad(t, write(t, ".env", "AUTH_JWT_ALGORITHM=EdDSA\nAUTH_JWT_PRIVATE_KEY='"+ed+"'\n"), nil)
+	if got := keysOf(cfg); !slices.Equal(got, []string{"EdDSA"}) {
+		t.Errorf(".env: %v", got)
+	}
+}
+
+// A key that could not sign what is asked for stops the start, by name, and shows
+// nothing of itself.
+func TestPrivateKeysThatStopTheStart(t *testing.T) {
+	es, ed := privateKey(t, "ES256"), privateKey(t, "EdDSA")
+	for name, try := range map[string]struct {
+		environ []string
+		want    string
+	}{
+		"another algorithm":      {[]string{"AUTH_JWT_ALGORITHM=RS256", "AUTH_JWT_PRIVATE_KEY=" + es}, "AUTH_JWT_PRIVATE_KEY: it holds no key for RS256, but the ES256 key "},
+		"two others":             {[]string{"AUTH_JWT_ALGORITHM=RS256", "AUTH_JWT_PRIVATE_KEY=" + ed + es}, "AUTH_JWT_PRIVATE_KEY: it holds no key for RS256, but the EdDSA key "},
+		"HS256, and no secret":   {[]string{"AUTH_JWT_PRIVATE_KEY=" + es}, "AUTH_JWT_PRIVATE_KEY: cannot sign HS256, which is AUTH_JWT_ALGORITHM, and AUTH_JWT_SECRET_KEY is not set: set AUTH_JWT_ALGORITHM=ES256"},
+		"a path":                 {[]string{"AUTH_JWT_ALGORITHM=ES256", "AUTH_JWT_PRIVATE_KEY=/run/secrets/key"}, "AUTH_JWT_PRIVATE_KEY: the value from the environment is not valid (it is no PEM"},
+		"cut off":                {[]string{"AUTH_JWT_ALGORITHM=ES256", "AUTH_JWT_PRIVATE_KEY=" + es[:100]}, "AUTH_JWT_PRIVATE_KEY: the value from the environment is not valid (PEM block 1 is damaged"},
+		"the second is junk":     {[]string{"AUTH_JWT_ALGORITHM=ES256", "AUTH_JWT_PRIVATE_KEY=" + es + "junk"}, "AUTH_JWT_PRIVATE_KEY: the value from the environment is not valid (there is other text after PEM block 1"},
+		"a file that is missing": {[]string{"AUTH_JWT_ALGORITHM=ES256", "AUTH_JWT_PRIVATE_KEY_FILE=/nonexistent/key.pem"}, "AUTH_JWT_PRIVATE_KEY_FILE: from the environment: open /nonexistent/key.pem"},
+		"both":                   {[]string{"AUTH_JWT_ALGORITHM=ES256", "AUTH_JWT_PRIVATE_KEY=" + es, "AUTH_JWT_PRIVATE_KEY_FILE=x"}, "AUTH_JWT_PRIVATE_KEY: is set in the environment and AUTH_JWT_PRIVATE_KEY_FILE in the environment"},
+	} {
+		_, _, err := load(t, "", try.environ)
+		wantProblem(t, err, try.want)
+		for _, key := range []string{es, ed} {
+			if secret := strings.Split(key, "\n")[1][40:56]; err != nil && strings.Contains(err.Error(), secret) {
+				t.Errorf("%s: the key is shown: %v", name, err)
+			}
+		}
+	}
+}
+
 // Nothing that Load returns or that a Config can be turned into shows a secret.
 func TestSecretsAreNeverShown(t *testing.T) {
-	environ := []string{"AUTH_JWT_SECRET_KEY=" + aSecret, "AUTH_ENCRYPTION_KEY=" + aMaster, "AUTH_CLIENT_KEY=" + aClientKey, "AUTH_DATABASE_URL=postgres://u:hunter2@h/db"}
+	aKey := privateKey(t, "EdDSA")
+	keyText := strings.Split(aKey, "\n")[1]
+	seed, err := base64.StdEncoding.DecodeString(keyText)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed = seed[len(seed)-32:]
+	environ := []string{"AUTH_JWT_PRIVATE_KEY=" + aKey, "AUTH_JWT_SECRET_KEY=" + aSecret, "AUTH_ENCRYPTION_KEY=" + aMaster, "AUTH_CLIENT_KEY=" + aClientKey, "AUTH_DATABASE_URL=postgres://u:hunter2@h/db"}
 	cfg, warnings, err := load(t, "", environ)
 	if err != nil {
 		t.Fatal(err)
@@ -418,7 +517,7 @@ func TestSecretsAreNeverShown(t *testing.T) {
 		_, _, err := load(t, "", []string{"AUTH_JWT_SECRET_KEY=" + bad, "AUTH_ENCRYPTION_KEY=" + aMaster + "," + aMaster[1:], "AUTH_CLIENT_KEY=" + aClientKey + "0", "AUTH_DATABASE_URL=mysql://u:hunter2@h/db"})
 		fmt.Fprintln(&shown, err)
 	}
-	for _, secret := range []string{aSecret[:16], aMaster[1:9], aClientKey[:8], "hunter2", fmt.Sprintf("%x", aSecret[:8])} {
+	for _, secret := range []string{aSecret[:16], aMaster[1:9], aClientKey[:8], "hunter2", fmt.Sprintf("%x", aSecret[:8]), keyText[40:56], fmt.Sprintf("%x", seed[:8]), strings.Trim(fmt.Sprint(seed[:8]), "[]")} {
 		if strings.Contains(strings.ToLower(shown.String()), strings.ToLower(secret)) {
 			t.Errorf("%q is shown in\n%s", secret, shown.String())
 		}

@@ -123,9 +123,14 @@ func Table() []Setting {
 		{Name: "AUTH_JWT_SECRET_KEY", Want: "32 bytes or more, such as `openssl rand -base64 32` prints", Secret: true,
 			Usage: "signs and verifies our own tokens; without it no token of ours is accepted",
 			parse: parseJWTSecret},
-		{Name: "AUTH_JWT_ALGORITHM", Default: "HS256", Want: "HS256, HS384 or HS512 (asymmetric algorithms are not supported by this version)",
-			Usage: "the one algorithm of our own tokens",
-			parse: func(c *Config, v string) error { return oneOf(&c.JWTAlgorithm, v, "HS256", "HS384", "HS512") }},
+		{Name: "AUTH_JWT_ALGORITHM", Default: "HS256", Want: "HS256, HS384, HS512, RS256, ES256 or EdDSA",
+			Usage: "what signs our own tokens: HS* the secret key, the others a private key; AUTH_JWT_SECRET_KEY verifies only under the HS* that stands here",
+			parse: func(c *Config, v string) error {
+				return oneOf(&c.JWTAlgorithm, v, append([]string{"HS256", "HS384", "HS512"}, identity.OwnAlgorithms()...)...)
+			}},
+		{Name: "AUTH_JWT_PRIVATE_KEY", Want: "private keys in PEM, one after another: RSA of 2048 to 8192 bits, P-256 or Ed25519, not encrypted", Secret: true,
+			Usage: "sign our own tokens, each by its own algorithm; the first that is for AUTH_JWT_ALGORITHM begins",
+			parse: parsePrivateKeys},
 		{Name: "AUTH_JWT_ISSUER", Want: wantText,
 			Usage: "the `iss` of our own tokens; where set, every one must carry it",
 			parse: func(c *Config, v string) error { return parseText(&c.JWTIssuer, v) }},
@@ -200,8 +205,6 @@ var unsupported = []struct{ name, also string }{
 	{"AUTH_RATE_LIMIT", ""},
 	{"AUTH_RATE_LIMIT_WRITES", ""},
 	{"AUTH_RATE_LIMIT_FAILURES", ""},
-	{"AUTH_JWT_PRIVATE_KEY", ""},
-	{"AUTH_JWT_PRIVATE_KEY_FILE", ""},
 	{"AUTH_JWT_REFRESH_TOKEN_EXPIRE_DAYS", "7"},
 }
 
@@ -241,6 +244,13 @@ func parseJWTSecret(c *Config, v string) error {
 	}
 	c.JWTSecretKey = NewSecret(v)
 	return nil
+}
+
+func parsePrivateKeys(c *Config, v string) (err error) {
+	if v != "" {
+		c.JWTPrivateKeys, err = identity.ParsePrivateKeys([]byte(v))
+	}
+	return err
 }
 
 func parseLevel(dst *slog.Level, v string) error {

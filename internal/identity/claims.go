@@ -30,6 +30,7 @@ type claims struct {
 	expires   int64 // Unix nanoseconds, as the next two; these two are 0 where absent
 	notBefore int64
 	issuedAt  int64
+	hasIssued bool     // an `iat` is there, be it rounded to 0
 	roles     []string // of an outside token alone
 }
 
@@ -113,6 +114,7 @@ func (c *claims) registered(m member, names []string) *Refusal {
 		c.notBefore, ok = numericDate(m.value)
 	case "iat":
 		c.issuedAt, ok = numericDate(m.value)
+		c.hasIssued = true
 	case "typ":
 		ok = accessType(m.value)
 	case "at_hash", "c_hash":
@@ -139,8 +141,11 @@ func accessType(value []byte) bool {
 
 // validSubject holds a subject to 1 to 255 visible ASCII characters, so that it
 // can be copied to a header as it is.
-func validSubject(s string) bool {
-	if len(s) < 1 || len(s) > MaxSubjectSize {
+func validSubject(s string) bool { return visibleASCII(s, MaxSubjectSize) }
+
+// visibleASCII reports whether s is 1 to most visible ASCII characters.
+func visibleASCII(s string, most int) bool {
+	if len(s) < 1 || len(s) > most {
 		return false
 	}
 	for i := range len(s) {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -13,16 +15,22 @@ import (
 	"portcullis/policy"
 )
 
-// ErrNoSecret is returned by NewIssuer where there is nothing to sign with.
-var ErrNoSecret = errors.New("no token secret: set AUTH_JWT_SECRET_KEY")
+// What NewIssuer returns where there is nothing to sign with.
+var (
+	ErrNoSecret     = errors.New("no token secret: set AUTH_JWT_SECRET_KEY")
+	ErrNoPrivateKey = errors.New("no private key: set AUTH_JWT_PRIVATE_KEY")
+)
 
 // IssuerConfig configures an Issuer.
 type IssuerConfig struct {
 	// Secret is the HMAC key, 32 bytes at least. It is copied.
 	Secret []byte
-	// Algorithm is HS256 (the default), HS384 or HS512.
+	// Algorithm is HS256 (the default), HS384 or HS512, and then Secret signs; or RS256,
+	// ES256 or EdDSA, and then the first of Keys that is for it does.
 	Algorithm string
-	// Issuer and Audience become `iss` and `aud` where set.
+	// Keys are the private keys that may be made to sign, each with its own algorithm.
+	Keys []*PrivateKey
+	// Issuer and Audience become `iss` and `aud` where set. RFC 9068 asks for both.
 	Issuer, Audience string
 	// Now is the clock; time.Now where it is nil.
 	Now func() time.Time
@@ -31,20 +39,46 @@ type IssuerConfig struct {
 // MaxTokenLifetime bounds what Issue accepts.
 const MaxTokenLifetime = 366 * 24 * time.Hour
 
+// MaxClientIDSize bounds `client_id`, in bytes: a tenant, a slash and a key's name.
+const MaxClientIDSize = MaxTenantSize + 1 + MaxSubjectSize
+
 // Issuer signs tokens of our own. It is safe for concurrent use.
 type Issuer struct {
-	// method and key sign. With HMAC the key is the secret; golang-jwt takes a
-	// private key in the same place.
-	method   jwt.SigningMethod
-	key      any
+	keys     []*PrivateKey
+	signer   atomic.Pointer[signer]
 	issuer   string
 	audience string
 	now      func() time.Time
 }
 
-// NewIssuer returns an Issuer. It returns ErrNoSecret where the secret is empty,
-// and another error for a short one or an unknown algorithm.
+// signer is what signs. It is immutable.
+type signer struct {
+	method jwt.SigningMethod
+	key    any    // the secret, or a private key
+	keyID  string // "" with a secret
+}
+
+func (k *PrivateKey) asSigner() *signer {
+	held := k.held()
+	return &signer{held.method, held.signer, held.public.KeyID}
+}
+
+// NewIssuer returns an Issuer. It returns ErrNoSecret or ErrNoPrivateKey where there
+// is nothing that the algorithm signs with, and another error for a short secret, an
+// unknown algorithm, or keys none of which is for it.
 func NewIssuer(cfg IssuerConfig) (*Issuer, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	i := &Issuer{keys: slices.Clone(cfg.Keys), issuer: cfg.Issuer, audience: cfg.Audience, now: cfg.Now}
+	if slices.Contains(OwnAlgorithms(), cfg.Algorithm) {
+		key, err := SigningKey(cfg.Keys, cfg.Algorithm)
+		if err != nil {
+			return nil, err
+		}
+		i.signer.Store(key.asSigner())
+		return i, nil
+	}
 	algorithm, err := hmacAlgorithm(cfg.Algorithm)
 	if err != nil {
 		return nil, err
@@ -55,16 +89,42 @@ func NewIssuer(cfg IssuerConfig) (*Issuer, error) {
 	case len(cfg.Secret) < MinSecretSize:
 		return nil, fmt.Errorf("token secret has %d bytes: want %d at least", len(cfg.Secret), MinSecretSize)
 	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
+	i.signer.Store(&signer{method: jwt.GetSigningMethod(algorithm), key: slices.Clone(cfg.Secret)})
+	return i, nil
+}
+
+// SigningKey returns the first of the keys that is for the algorithm. The error says
+// what the keys are for instead; for no keys it is ErrNoPrivateKey.
+func SigningKey(keys []*PrivateKey, algorithm string) (*PrivateKey, error) {
+	if len(keys) == 0 {
+		return nil, ErrNoPrivateKey
 	}
-	return &Issuer{
-		method:   jwt.GetSigningMethod(algorithm),
-		key:      slices.Clone(cfg.Secret),
-		issuer:   cfg.Issuer,
-		audience: cfg.Audience,
-		now:      cfg.Now,
-	}, nil
+	var others []string
+	for _, k := range keys {
+		if k.Algorithm() == algorithm {
+			return k, nil
+		}
+		others = append(others, k.String())
+	}
+	return nil, fmt.Errorf("it holds no key for %s, but %s", algorithm, strings.Join(others, " and "))
+}
+
+// SetSigner makes the private key of this id sign from now on, with its own algorithm.
+// An id that none of the configured keys has is an error, and changes nothing. Make
+// sure first that every verifier has its public half.
+func (i *Issuer) SetSigner(keyID string) error {
+	at := slices.IndexFunc(i.keys, func(k *PrivateKey) bool { return k.KeyID() == keyID })
+	if at < 0 {
+		return fmt.Errorf("no private key %q: AUTH_JWT_PRIVATE_KEY has %d others", keyID, len(i.keys))
+	}
+	i.signer.Store(i.keys[at].asSigner())
+	return nil
+}
+
+// Signer says what signs now: the key's id ("" with a secret) and its algorithm.
+func (i *Issuer) Signer() (keyID, algorithm string) {
+	s := i.signer.Load()
+	return s.keyID, s.method.Alg()
 }
 
 // ownClaims is the payload of our own tokens.
@@ -72,6 +132,7 @@ type ownClaims struct {
 	Issuer    string `json:"iss,omitempty"`
 	Audience  string `json:"aud,omitempty"`
 	Subject   string `json:"sub"`
+	ClientID  string `json:"client_id,omitempty"`
 	Tenant    string `json:"tenant"`
 	Kind      string `json:"kind"`
 	IssuedAt  int64  `json:"iat"`
@@ -83,38 +144,77 @@ type ownClaims struct {
 	jwt.Claims `json:"-"`
 }
 
-// Issue signs a token that says that its bearer is p, from now and for ttl, which
-// is one second to MaxTokenLifetime, rounded down to whole seconds. A principal
-// that Verify would refuse is an error.
+// TokenRequest asks for a token.
+type TokenRequest struct {
+	// Principal is who the bearer is. One that Verify would refuse is an error.
+	Principal policy.Principal
+	// Lifetime is one second to MaxTokenLifetime, rounded down to whole seconds.
+	Lifetime time.Duration
+	// ClientID is the client that asked for the token (RFC 9068), such as
+	// `tenant/name`; "" where none is known. It has at most MaxClientIDSize visible
+	// ASCII characters.
+	ClientID string
+}
+
+// IssuedToken is a token that was signed, with what its issuer may want to keep.
+type IssuedToken struct {
+	// Text is the token itself: a credential.
+	Text string
+	// ID is its `jti`, KeyID the key that signed it, "" with a secret.
+	ID, KeyID string
+	// IssuedAt and Expires are Unix nanoseconds, at whole seconds.
+	IssuedAt, Expires int64
+}
+
+// Issue signs a token that says that its bearer is p, from now and for ttl, as
+// IssueToken does.
 func (i *Issuer) Issue(p policy.Principal, ttl time.Duration) (string, error) {
+	issued, err := i.IssueToken(TokenRequest{Principal: p, Lifetime: ttl})
+	return issued.Text, err
+}
+
+// IssueToken signs an access token in the form of RFC 9068.
+func (i *Issuer) IssueToken(r TokenRequest) (IssuedToken, error) {
+	p := r.Principal
 	switch {
 	case !ValidTenant(p.Tenant):
-		return "", fmt.Errorf("tenant %q: want 1 to %d of letters, digits, _ . -", p.Tenant, MaxTenantSize)
+		return IssuedToken{}, fmt.Errorf("tenant %q: want 1 to %d of letters, digits, _ . -", p.Tenant, MaxTenantSize)
 	case p.Kind.String() == "":
-		return "", errors.New("kind: want user, client or workload")
+		return IssuedToken{}, errors.New("kind: want user, client or workload")
 	case !validSubject(p.ID):
-		return "", fmt.Errorf("subject %q: want 1 to %d visible ASCII characters", p.ID, MaxSubjectSize)
-	case ttl < time.Second || ttl > MaxTokenLifetime:
-		return "", fmt.Errorf("lifetime %v: want 1s to %v", ttl, MaxTokenLifetime)
+		return IssuedToken{}, fmt.Errorf("subject %q: want 1 to %d visible ASCII characters", p.ID, MaxSubjectSize)
+	case r.ClientID != "" && !visibleASCII(r.ClientID, MaxClientIDSize):
+		return IssuedToken{}, fmt.Errorf("client id %q: want 1 to %d visible ASCII characters", r.ClientID, MaxClientIDSize)
+	case r.Lifetime < time.Second || r.Lifetime > MaxTokenLifetime:
+		return IssuedToken{}, fmt.Errorf("lifetime %v: want 1s to %v", r.Lifetime, MaxTokenLifetime)
 	}
 	var id [16]byte
 	rand.Read(id[:])
 	now := i.now().Unix()
-	token := jwt.NewWithClaims(i.method, &ownClaims{
+	c := &ownClaims{
 		Issuer:    i.issuer,
 		Audience:  i.audience,
 		Subject:   p.ID,
+		ClientID:  r.ClientID,
 		Tenant:    p.Tenant,
 		Kind:      p.Kind.String(),
 		IssuedAt:  now,
 		NotBefore: now,
-		Expires:   now + int64(ttl/time.Second),
+		Expires:   now + int64(r.Lifetime/time.Second),
 		ID:        base64.RawURLEncoding.EncodeToString(id[:]),
-	})
-	token.Header["typ"] = "at+jwt"
-	signed, err := token.SignedString(i.key)
-	if err != nil {
-		return "", fmt.Errorf("sign token: %w", err)
 	}
-	return signed, nil
+	s := i.signer.Load()
+	token := jwt.NewWithClaims(s.method, c)
+	token.Header["typ"] = "at+jwt"
+	if s.keyID != "" {
+		token.Header["kid"] = s.keyID
+	}
+	text, err := token.SignedString(s.key)
+	if err != nil {
+		return IssuedToken{}, fmt.Errorf("sign token: %w", err)
+	}
+	return IssuedToken{
+		Text: text, ID: c.ID, KeyID: s.keyID,
+		IssuedAt: c.IssuedAt * int64(time.Second), Expires: c.Expires * int64(time.Second),
+	}, nil
 }

@@ -20,13 +20,13 @@ func newIssuerMetrics(reg prometheus.Registerer, of *Verifiers) *issuerMetrics {
 			Name: "portcullis_jwks_fetches_total", Help: "Fetches of an outside issuer's keys, by issuer and result: ok or error.",
 		}, []string{"issuer", "result"}),
 		shed: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "portcullis_token_verifications_shed_total", Help: "Tokens of outside issuers that were denied as overloaded, since too many signatures were being verified.",
+			Name: "portcullis_token_verifications_shed_total", Help: "Tokens with asymmetric signatures that were denied as overloaded, since too many signatures were being verified.",
 		}),
 		age: prometheus.NewDesc("portcullis_jwks_age_seconds", "Seconds since an outside issuer's keys were last fetched; -1 before the first time.", []string{"issuer"}, nil),
 	}
 	if reg != nil {
 		reg.MustRegister(m.fetches, m.shed, m, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "portcullis_token_verifications_running", Help: "Signatures of outside issuers that are being verified now.",
+			Name: "portcullis_token_verifications_running", Help: "Asymmetric signatures that are being verified now.",
 		}, func() float64 { return float64(len(of.permits.running)) }))
 	}
 	return m

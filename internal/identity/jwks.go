@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -207,6 +208,26 @@ func parseKey(raw []byte) (*verifyKey, error) {
 	return k, nil
 }
 
+// smallOrderPoints are the Ed25519 points of order 1, 2, 4 and 8, and the other
+// spellings of these, all without the sign bit. crypto/ed25519 takes them.
+var smallOrderPoints = [...]string{
+	"0000000000000000000000000000000000000000000000000000000000000000",
+	"0100000000000000000000000000000000000000000000000000000000000000",
+	"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+	"c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+	"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+	"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+	"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+}
+
+// smallOrder reports whether the public key is one under which a signature of
+// nobody's verifies.
+func smallOrder(public ed25519.PublicKey) bool {
+	bare := slices.Clone(public)
+	bare[len(bare)-1] &= 0x7f
+	return slices.Contains(smallOrderPoints[:], hex.EncodeToString(bare))
+}
+
 // judge names the key's family and refuses weak keys.
 func (k *verifyKey) judge() error {
 	switch public := k.public.(type) {
@@ -224,6 +245,9 @@ func (k *verifyKey) judge() error {
 		}
 		k.family = public.Curve.Params().Name
 	case ed25519.PublicKey:
+		if len(public) != ed25519.PublicKeySize || smallOrder(public) {
+			return errors.New("an Ed25519 key of small order, for which anybody can sign")
+		}
 		k.family = "Ed25519"
 	default:
 		return errors.New("not a key for signatures")

@@ -97,17 +97,18 @@ func (o *outside) verify(token string, tr *trace) (*Token, *Refusal) {
 		}
 	}
 	t := &Token{
-		Principal:  policy.Principal{Tenant: c.tenant, Kind: policy.KindUser, ID: c.subject},
-		Roles:      c.roles,
-		Issuer:     c.issuer,
-		KeyID:      header.keyID,
-		ID:         c.id,
-		Generation: generation,
-		IssuedAt:   c.issuedAt,
-		NotBefore:  c.notBefore,
-		Expires:    c.expires,
-		leeway:     o.leeway,
-		outside:    o,
+		Principal:   policy.Principal{Tenant: c.tenant, Kind: policy.KindUser, ID: c.subject},
+		Roles:       c.roles,
+		Issuer:      c.issuer,
+		KeyID:       key.id,
+		ID:          c.id,
+		Generation:  generation,
+		IssuedAt:    c.issuedAt,
+		HasIssuedAt: c.hasIssued,
+		NotBefore:   c.notBefore,
+		Expires:     c.expires,
+		leeway:      o.leeway,
+		outside:     o,
 	}
 	if refusal := o.judgeClaims(t, c, tr); refusal != nil {
 		return nil, refusal

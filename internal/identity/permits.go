@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // permits bounds how many asymmetric signatures are verified at once, and how many
@@ -53,3 +55,31 @@ func (p *permits) take(deadline <-chan time.Time) bool {
 }
 
 func (p *permits) release() { <-p.running }
+
+// turns gives one verifier its share of the permits. The nil turns bound nothing.
+type turns struct {
+	permits *permits
+	wait    time.Duration // how long one caller may wait
+	shed    prometheus.Counter
+}
+
+// take waits for a turn, and is false where none could be had in time.
+func (t *turns) take() bool {
+	if t == nil {
+		return true
+	}
+	deadline := time.NewTimer(t.wait)
+	defer deadline.Stop()
+	if t.permits.acquire(deadline.C) {
+		return true
+	}
+	t.shed.Inc()
+	return false
+}
+
+// done ends the turn that take gave.
+func (t *turns) done() {
+	if t != nil {
+		t.permits.release()
+	}
+}

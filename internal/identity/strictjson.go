@@ -28,6 +28,24 @@ var (
 	errJSONText      = errors.New("JSON text is not valid UTF-8")
 )
 
+// ReadObject reads text as one JSON object, as strictly as a token's: a key that
+// comes twice at any depth, a value of another type, invalid UTF-8 and anything
+// after the object are errors. The values are JSON text.
+func ReadObject(text []byte) (map[string][]byte, error) {
+	members, err := readObject(text)
+	if err != nil {
+		return nil, err
+	}
+	object := make(map[string][]byte, len(members))
+	for _, m := range members {
+		object[m.key] = m.value
+	}
+	return object, nil
+}
+
+// ReadString reads a value of ReadObject that must be a string.
+func ReadString(value []byte) (string, bool) { return stringValue(value) }
+
 // member is one key of an object with its value's text.
 type member struct {
 	key   string

@@ -32,12 +32,12 @@ type Config struct {
 	Kind store.RotationKind
 	// By is who does it, for the audit. Default: the command line.
 	By store.Actor
-	// Batch is how many rows one transaction writes; default 500. No other write
-	// gets in during one.
+	// Batch is how many rows one transaction writes at the most; default 500. It writes
+	// fewer where the database takes long: no other write gets in during a batch.
 	Batch int
 	// Pause is how long to leave the database to others between two batches: at
-	// least this, and at least half of what the batch took. Default 30 ms, which is
-	// more than SQLite's waiting writers take to look again.
+	// least this, and at least what the batch took. Default 30 ms, which is more
+	// than SQLite's waiting writers take to look again.
 	Pause time.Duration
 	// Leave hears of each row that does not open; it is left as it is. Where Leave is
 	// nil, such a row ends the run with an error.
@@ -118,6 +118,7 @@ func outlive(ctx context.Context, d time.Duration) (context.Context, context.Can
 // run is one Run.
 type run struct {
 	cfg   Config
+	pace  pace
 	ctx   context.Context // asked between steps whether to go on
 	steps context.Context // what a step runs under
 	began time.Time
@@ -155,7 +156,7 @@ func newRun(cfg Config) (*run, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &run{cfg: cfg, began: cfg.Now(), finished: make(map[store.TenantID]bool)}, nil
+	return &run{cfg: cfg, pace: pace{batch: cfg.Batch, most: cfg.Batch}, began: cfg.Now(), finished: make(map[store.TenantID]bool)}, nil
 }
 
 func (r *run) run() error {
@@ -309,7 +310,7 @@ func (r *run) reseal(tenant store.TenantID) error {
 		}
 		began := time.Now()
 		left = 0
-		next, rows, done, err := r.cfg.Store.Reseal(r.steps, tenant, cursor, r.cfg.Batch, leave)
+		next, rows, done, err := r.cfg.Store.Reseal(r.steps, tenant, cursor, r.pace.batch, leave)
 		if err != nil {
 			return r.resumable(fmt.Sprintf("seal the rows of tenant %d anew", tenant), err)
 		}
@@ -320,7 +321,9 @@ func (r *run) reseal(tenant store.TenantID) error {
 			return nil
 		}
 		if rows > 0 {
-			r.pause(max(r.cfg.Pause, time.Since(began)/2))
+			took := time.Since(began)
+			r.pace.heed(took)
+			r.pause(max(r.cfg.Pause, took))
 		}
 	}
 }

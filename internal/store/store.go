@@ -283,6 +283,7 @@ const (
 	ActionAuthFailed       Action = "AUTHENTICATION_FAILED"
 	ActionAuditOff         Action = "AUDIT_DISABLED"
 	ActionAuditOn          Action = "AUDIT_ENABLED"
+	ActionRenameTenant     Action = "RENAME_TENANT"
 	ActionRewrapKeys       Action = "REWRAP_ENCRYPTION_KEYS"
 	ActionRotateEncryption Action = "ROTATE_ENCRYPTION"
 )
@@ -418,6 +419,10 @@ type Store interface {
 
 	CreateTenant(ctx context.Context, by Actor, tenant NewTenant) (Tenant, Result, error) // ErrExists
 	AdmitTenant(ctx context.Context, by Actor, tenant TenantID) (Result, error)           // ErrNotFound
+	// RenameTenant gives the tenant another name; its id, keys, roles and audit stay.
+	// The name that it has is OutcomeUnchanged. Tenant default keeps its name, which
+	// settings and tokens without a tenant go by. ErrNotFound, ErrExists.
+	RenameTenant(ctx context.Context, by Actor, tenant TenantID, name string) (Result, error)
 	// SetStrictUsers says whether the tenant's users need an active API key.
 	// ErrNotFound.
 	SetStrictUsers(ctx context.Context, by Actor, tenant TenantID, strict bool) (Result, error)

@@ -20,6 +20,8 @@ func TestForbiddenImportsAreFound(t *testing.T) {
 		{"internal/store/sqlite", "m/internal/store/postgres", "direction"},
 		{"internal/store/sqlite/migrations", "modernc.org/sqlite/lib", ""},
 		{"internal/store/postgres", "modernc.org/sqlite", "libraries"},
+		{"internal/authdata", "database/sql", ""},
+		{"internal/authdata", "m/internal/store", "direction"},
 		{"cache", "m/internal/store", ""},
 		{"cache", "m/internal/store/sqlite", "direction"},
 		{"cache", "m/extauthz", "direction"},

@@ -17,6 +17,8 @@ const (
 
 	sqlAdmitTenant = `UPDATE portcullis.tenants SET admitted = true WHERE id = $1`
 
+	sqlRenameTenant = `UPDATE portcullis.tenants SET name = $1 WHERE id = $2`
+
 	sqlSetStrictUsers = `UPDATE portcullis.tenants SET strict_users = $1 WHERE id = $2`
 )
 
@@ -59,6 +61,28 @@ func (s *Store) CreateTenant(ctx context.Context, by store.Actor, tenant store.N
 		return store.Tenant{}, store.Result{}, err
 	}
 	return made, result, nil
+}
+
+// RenameTenant implements store.Store.
+func (s *Store) RenameTenant(ctx context.Context, by store.Actor, tenant store.TenantID, name string) (store.Result, error) {
+	return s.write(ctx, "rename tenant", tenant, by, func(tx *writeTx) (*store.Written, error) {
+		if err := mustBeText("name", name); err != nil {
+			return nil, err
+		}
+		t, err := tx.tenant(tenant)
+		if err != nil {
+			return nil, err
+		}
+		_, err = scanTenant(tx.QueryRow(tx.ctx, sqlTenantByName, name).Scan)
+		if err != nil && !isNoRows(err) {
+			return nil, err
+		}
+		w, err := store.TenantRenamed(t, name, err == nil)
+		if err == nil && w.Outcome == store.OutcomeDone {
+			_, err = tx.exec(sqlRenameTenant, name, int64(tenant))
+		}
+		return w, err
+	})
 }
 
 // AdmitTenant implements store.Store.

@@ -23,6 +23,8 @@ const (
 
 	sqlAdmitTenant = `UPDATE tenants SET admitted = 1 WHERE id = ?`
 
+	sqlRenameTenant = `UPDATE tenants SET name = ? WHERE id = ?`
+
 	sqlSetStrictUsers = `UPDATE tenants SET strict_users = ? WHERE id = ?`
 )
 
@@ -113,6 +115,25 @@ func (s *Store) SetStrictUsers(ctx context.Context, by store.Actor, tenant store
 		w.Outcome = store.OutcomeDone
 		w.Changes.Tenant(tenant)
 		return w, nil
+	})
+}
+
+// RenameTenant implements store.Store.
+func (s *Store) RenameTenant(ctx context.Context, by store.Actor, tenant store.TenantID, name string) (store.Result, error) {
+	return s.write(ctx, "rename tenant", by, func(tx *writeTx) (*store.Written, error) {
+		t, err := tenantByID(tx.ctx, tx.conn, tenant)
+		if err != nil {
+			return nil, err
+		}
+		_, err = tenantByName(tx.ctx, tx.conn, name)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return nil, err
+		}
+		w, err := store.TenantRenamed(t, name, err == nil)
+		if err == nil && w.Outcome == store.OutcomeDone {
+			_, err = tx.exec(tx.ctx, sqlRenameTenant, name, int64(tenant))
+		}
+		return w, err
 	})
 }
 

@@ -97,6 +97,7 @@ func everyCall(k *kit) map[string]func(context.Context) error {
 			_, _, err := k.CreateTenant(ctx, k.by, store.NewTenant{Name: "acme", Admitted: true})
 			return err
 		},
+		"RenameTenant":     func(ctx context.Context) error { return e(k.RenameTenant(ctx, k.by, k.tenant, "default")) },
 		"AdmitTenant":      func(ctx context.Context) error { return e(k.AdmitTenant(ctx, k.by, k.tenant)) },
 		"TenantByName":     func(ctx context.Context) error { return e(k.TenantByName(ctx, "default")) },
 		"Tenants":          func(ctx context.Context) error { return e(k.Tenants(ctx)) },

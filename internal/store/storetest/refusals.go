@@ -55,6 +55,12 @@ func testRefusals(t *testing.T, h Harness) {
 	}{
 		{"a tenant of that name is there", store.ErrExists, func() error { return createTenant("acme") }},
 		{"a tenant without a name", nil, func() error { return createTenant("") }},
+		{"rename an unknown tenant", store.ErrNotFound, func() error { return result(k.RenameTenant(k.ctx, k.by, nobody, "globex")) }},
+		{"rename a tenant to another's name", store.ErrExists, func() error {
+			return result(k.RenameTenant(k.ctx, k.by, k.tenantID("acme"), store.DefaultTenant))
+		}},
+		{"rename a tenant to nothing", nil, func() error { return result(k.RenameTenant(k.ctx, k.by, k.tenantID("acme"), "")) }},
+		{"rename default", nil, func() error { return result(k.RenameTenant(k.ctx, k.by, k.tenant, "globex")) }},
 		{"admit an unknown tenant", store.ErrNotFound, func() error { return result(k.AdmitTenant(k.ctx, k.by, nobody)) }},
 		{"a role of an unknown tenant", store.ErrNotFound, func() error { return result(k.PutRole(k.ctx, k.by, nobody, "a", nil)) }},
 		{"a role without a name", nil, func() error { return result(k.PutRole(k.ctx, k.by, k.tenant, "", nil)) }},

@@ -62,7 +62,7 @@ func Run(t *testing.T, h Harness) {
 		{"Rotating", testRotating},
 		{"Unreadable", testUnreadable},
 	} {
-		if h.Brief && group.name != "Encryption" && group.name != "RotationWrites" {
+		if h.Brief && group.name != "Encryption" && group.name != "Rotation" {
 			continue
 		}
 		t.Run(group.name, func(t *testing.T) { group.run(t, h) })

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"reflect"
 	"slices"
 	"strconv"
@@ -12,6 +13,31 @@ import (
 )
 
 func testTenants(t *testing.T, h Harness) {
+	t.Run("a tenant that is renamed stays what it is", func(t *testing.T) {
+		k := newKit(t, h)
+		acme := k.newTenant("acme")
+		k.role(acme, "editor")
+		k.done(k.AddMember(k.ctx, k.by, acme, policy.KindUser, "alice", "editor", time.Time{}))
+		before := k.head()
+		k.done(k.RenameTenant(k.ctx, k.by, acme, "globex"))
+		for _, on := range []*kit{k, k.second()} {
+			if got := must[store.Tenant](on)(on.TenantByName(k.ctx, "globex")); got.ID != acme {
+				t.Errorf("globex is tenant %d, was %d", got.ID, acme)
+			}
+			if _, err := on.TenantByName(k.ctx, "acme"); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("the former name: %v", err)
+			}
+			if got := on.names(acme, policy.KindUser, "alice"); !slices.Equal(got, []string{"editor"}) {
+				t.Errorf("alice holds %v", got)
+			}
+		}
+		if d := k.delta(before); len(d.Tenants) != 1 || d.Tenants[0].Name != "globex" {
+			t.Errorf("the delta carries %+v", d.Tenants)
+		}
+		if other := k.newTenant("acme"); other == acme {
+			t.Error("a new tenant of the former name is the renamed one")
+		}
+	})
 	t.Run("a tenant is made as asked, and its trail begins with that", func(t *testing.T) {
 		for _, admitted := range []bool{true, false} {
 			k := newKit(t, h)

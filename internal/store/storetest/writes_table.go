@@ -166,6 +166,9 @@ func tenantWrites() []aWrite {
 		}
 	}
 	admit := func(k *kit) (store.Result, error) { return k.AdmitTenant(k.ctx, k.by, k.tenant) }
+	rename := func(name string) func(k *kit) (store.Result, error) {
+		return func(k *kit) (store.Result, error) { return k.RenameTenant(k.ctx, k.by, k.tenant, name) }
+	}
 	strict := func(on bool) func(k *kit) (store.Result, error) {
 		return func(k *kit) (store.Result, error) { return k.SetStrictUsers(k.ctx, k.by, k.tenant, on) }
 	}
@@ -178,6 +181,10 @@ func tenantWrites() []aWrite {
 			audit: entry(store.ActionAdmitTenant, "tenant/acme", true), before: `{"admitted": false}`, after: `{"admitted": true}`},
 		{name: "admit a tenant again", given: acme(true), do: admit, outcome: store.OutcomeUnchanged, changes: noChanges,
 			audit: entry(store.ActionAdmitTenant, "tenant/acme", true), before: `{"admitted": true}`, after: `{"admitted": true}`},
+		{name: "rename a tenant", given: acme(true), do: rename("globex"), outcome: store.OutcomeDone, changes: changed,
+			audit: entry(store.ActionRenameTenant, "tenant/acme", true), before: `{"name": "acme"}`, after: `{"name": "globex"}`},
+		{name: "rename a tenant to what it is", given: acme(true), do: rename("acme"), outcome: store.OutcomeUnchanged, changes: noChanges,
+			audit: entry(store.ActionRenameTenant, "tenant/acme", true), before: `{"name": "acme"}`, after: `{"name": "acme"}`},
 		{name: "require keys of users", given: acme(true), do: strict(true), outcome: store.OutcomeDone, changes: changed,
 			audit: settings, before: `{"strict_users": false}`, after: `{"strict_users": true}`},
 		{name: "require keys of users again", given: func(k *kit) { acme(true)(k); k.done(strict(true)(k)) }, do: strict(true), outcome: store.OutcomeUnchanged, changes: noChanges,

@@ -1,0 +1,101 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"portcullis/internal/rotation"
+	"portcullis/internal/sealing"
+	"portcullis/internal/store"
+	"portcullis/internal/store/postgres"
+	"portcullis/internal/store/sqlite"
+	"portcullis/internal/testkit"
+	"portcullis/internal/testkit/transcript"
+)
+
+// Every transcript of the admin API, played against a running `portcullis serve`,
+// each on a store of its own, in clear and sealed.
+func TestTranscripts(t *testing.T) {
+	binary, err := portcullis()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("../../admin/testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no transcripts: %v", err)
+	}
+	for _, backend := range []struct {
+		name string
+		open func(t *testing.T, dir string, masters *sealing.Masters) (setting string, st store.Store)
+		seal bool
+	}{
+		{"sqlite", sqliteFor, false}, {"postgres", postgresFor, false},
+		{"sqlite-sealed", sqliteFor, true}, {"postgres-sealed", postgresFor, true},
+	} {
+		for _, file := range files {
+			t.Run(backend.name+"/"+strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+				dir, err := os.MkdirTemp("", "pc-") // the path of a unix socket has little room
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { os.RemoveAll(dir) })
+				var masters *sealing.Masters
+				var sealed []string // settings
+				if backend.seal {
+					master := sealing.NewMaster()
+					sealed = []string{"AUTH_ENCRYPTION_KEY=" + master, "AUTH_ENABLE_ENCRYPTION=true"}
+					if masters, err = sealing.ParseMasters(master); err != nil {
+						t.Fatal(err)
+					}
+				}
+				setting, st := backend.open(t, dir, masters)
+				if backend.seal {
+					_, err := rotation.Run(t.Context(), rotation.Config{Store: st, Masters: []string{string(masters.First())}, Kind: store.RotateEnable})
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+				keys, _, err := transcript.Furnish(t.Context(), st)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := st.Close(); err != nil {
+					t.Fatal(err)
+				}
+				gate, err := testkit.StartGate(t.Context(), testkit.GateConfig{Binary: binary, Dir: dir, Env: append(sealed,
+					setting, "AUTH_EXTAUTHZ_LISTEN=unix://"+filepath.Join(dir, "gate.sock"), "AUTH_SERVER_PORT=0",
+					"AUTH_METRICS_LISTEN=127.0.0.1:0", "AUTH_DRAIN_DELAY=0s", "GORACE=halt_on_error=1 atexit_sleep_ms=0",
+				)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(gate.Kill)
+				transcript.Play(t, transcript.Server{Addr: gate.Admin(), Keys: keys}, file)
+			})
+		}
+	}
+}
+
+func sqliteFor(t *testing.T, dir string, masters *sealing.Masters) (string, store.Store) {
+	file := filepath.Join(dir, "auth.sqlite3")
+	st, err := sqlite.Open(t.Context(), sqlite.Config{Path: file, Masters: masters})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "AUTH_SQLITE_PATH=" + file, st
+}
+
+func postgresFor(t *testing.T, _ string, masters *sealing.Masters) (string, store.Store) {
+	url := testkit.PostgresFrom(t, "migrated", func(url string) error {
+		_, err := postgres.Migrate(context.Background(), url)
+		return err
+	})
+	st, err := postgres.Open(t.Context(), postgres.Config{URL: url, Masters: masters})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "AUTH_DATABASE_URL=" + url, st
+}
