@@ -31,6 +31,10 @@ func TestMain(m *testing.M) {
 		helperReadOnly(os.Args[1])
 	case "backup":
 		helperBackup(os.Args[1])
+	case "busy":
+		helperBusy(os.Args[1])
+	case "rotate":
+		helperRotate(os.Args[1])
 	}
 }
 

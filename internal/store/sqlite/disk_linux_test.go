@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 	"portcullis/internal/testkit"
 )
@@ -100,6 +101,45 @@ func TestOpenOnADiskThatIsFull(t *testing.T) {
 		putRole(t, s, "viewer")
 		s.Close()
 		checkWhole(t, path, nil)
+	}
+}
+
+// TestScrubOnADiskThatIsFull: what the rotation replaced is taken out of the file
+// once there is room for it. Until then it is under way, and everything else goes on.
+func TestScrubOnADiskThatIsFull(t *testing.T) {
+	dir := testkit.Disk(t, 8<<20)
+	path := filepath.Join(dir, "store.db")
+	s := openWith(t, Config{Path: path, Masters: mastersOf(t, sealing.NewMaster())})
+	furnish(t, s, 60)
+	ctx := t.Context()
+	r, err := s.BeginRotation(ctx, cli, store.RotateEnable)
+	done(t, r, err)
+	rotateTenants(t, s, nil)
+	look := membersOf(t, s)
+	for _, pages := range []int64{0, 1, 3, 10, 20, 40} {
+		if err := s.cutWAL(ctx); err != nil { // so that it has to grow again
+			t.Fatal(err)
+		}
+		fill(t, dir, pages*4096)
+		_, err := s.FinishRotation(ctx, cli)
+		if err == nil || !strings.Contains(err.Error(), "no room to write "+path) || !strings.Contains(err.Error(), "take out of the file") {
+			t.Fatalf("%d pages free: %v", pages, err)
+		}
+		if got := membersOf(t, s); got != look {
+			t.Errorf("%d pages free: the memberships read otherwise", pages)
+		}
+		if state, err := s.Encryption(ctx); err != nil || state.Rotation != store.RotateEnable {
+			t.Errorf("%d pages free: %+v, %v; want the rotation under way", pages, state, err)
+		}
+		empty(t, dir)
+		r, err := s.PutRole(ctx, cli, 1, fmt.Sprint("after-", pages), nil)
+		done(t, r, err)
+		look = membersOf(t, s)
+	}
+	r, err = s.FinishRotation(ctx, cli)
+	done(t, r, err)
+	if in := inFiles(t, path, []byte(secretPrefix)); len(in) > 0 {
+		t.Errorf("names are in %v", in)
 	}
 }
 

@@ -67,6 +67,13 @@ func explainCreate(path string, err error) error {
 		path, filepath.Dir(path), err)
 }
 
+// isTaken reports whether a UNIQUE index has such a row already. The statement did
+// nothing, and its transaction goes on.
+func isTaken(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE
+}
+
 // retryBusy is retryBusy on the store's own terms, counted.
 func (s *Store) retryBusy(ctx context.Context, fn func() error) error {
 	return retryBusy(ctx, s.cfg.LockTimeout, func() error {

@@ -30,6 +30,8 @@ type resealing struct {
 // resealed is a row as it is to be written: values come before the key and the id.
 type resealed struct {
 	id     int64
+	under  int64         // the key that the row is under
+	place  sealing.Place // what has the index; zero where no index is unique
 	values []any
 	broken error // the row does not open
 }
@@ -92,8 +94,13 @@ const (
 	leftTail = ` WHERE tenant_id = ? AND key_id <> ? AND key_id >= 0)`
 )
 
-// whyReindex says that a row's index is not that of what it holds.
-const whyReindex = "its index is not that of its value: the row was edited by other hands"
+const (
+	// whyReindex says that a row's index is not that of what it holds.
+	whyReindex = "its index is not that of its value: the row was edited by other hands"
+	// whyTaken says that the new index is another row's. Every write looks for a row
+	// under both keys before it makes one, so no write of ours leads there.
+	whyTaken = "another row, under the tenant's new key, has its place: one of the two was put there by other hands"
+)
 
 // again opens a value and seals it anew for the same place.
 func (r *resealing) again(under int64, p sealing.Place, sealed string) (text, anew string, err error) {
@@ -129,7 +136,7 @@ func (r *resealing) membership(rows *sql.Rows) (resealed, error) {
 		return resealed{id: m.id, broken: err}, nil
 	}
 	index, err := r.reindex(m.key, m.place(r.tenant), had, m.kind, id)
-	return resealed{id: m.id, values: []any{anew, index}, broken: err}, nil
+	return resealed{id: m.id, under: m.key, place: m.place(r.tenant), values: []any{anew, index}, broken: err}, nil
 }
 
 func (r *resealing) permission(rows *sql.Rows) (resealed, error) {
@@ -148,7 +155,7 @@ func (r *resealing) permission(rows *sql.Rows) (resealed, error) {
 	if err == nil && !bytes.Equal(permissionIndex(key, role, name), had) {
 		err = &sealing.Error{Place: place, Key: p.key, Why: whyReindex}
 	}
-	return resealed{id: p.id, values: []any{anew, permissionIndex(r.keys.Current, role, name)}, broken: err}, nil
+	return resealed{id: p.id, under: p.key, place: place, values: []any{anew, permissionIndex(r.keys.Current, role, name)}, broken: err}, nil
 }
 
 func (r *resealing) role(rows *sql.Rows) (resealed, error) {
@@ -255,18 +262,22 @@ func (s *Store) resealTable(ctx context.Context, c *conn, r *resealing, from sto
 	last := from.Row
 	for _, row := range batch {
 		last = row.id
-		if row.broken != nil {
-			err := s.told(ctx, row.broken)
-			if leave == nil || !errors.Is(err, store.ErrUnreadable) {
+		if row.broken == nil {
+			_, err := c.exec(ctx, t.write, append(row.values, r.keys.Pair.Current, row.id)...)
+			switch {
+			case err == nil:
+				continue
+			case !isTaken(err) || row.place == (sealing.Place{}):
 				return 0, 0, err
 			}
-			leave(err)
-			if _, err := c.exec(ctx, t.leave, leftUnder(r.keys.Pair.Current), row.id); err != nil {
-				return 0, 0, err
-			}
-			continue
+			row.broken = &sealing.Error{Place: row.place, Key: row.under, Why: whyTaken}
 		}
-		if _, err := c.exec(ctx, t.write, append(row.values, r.keys.Pair.Current, row.id)...); err != nil {
+		err := s.told(ctx, row.broken)
+		if leave == nil || !errors.Is(err, store.ErrUnreadable) {
+			return 0, 0, err
+		}
+		leave(err)
+		if _, err := c.exec(ctx, t.leave, leftUnder(r.keys.Pair.Current), row.id); err != nil {
 			return 0, 0, err
 		}
 	}

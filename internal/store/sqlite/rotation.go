@@ -335,15 +335,23 @@ func (s *Store) FinishTenant(ctx context.Context, by store.Actor, tenant store.T
 }
 
 // FinishRotation implements store.Rotator. Before it records the end, it takes out
-// of the file what the rotation replaced (scrub).
+// of the file what the rotation replaced (scrub), but for one into clear, which
+// has nothing to hide. Where that fails the rotation stays under way, and the next
+// FinishRotation tries again.
 func (s *Store) FinishRotation(ctx context.Context, by store.Actor) (store.Result, error) {
-	left, err := s.RotationTenants(ctx, 1)
+	state, err := s.Encryption(ctx)
 	if err != nil {
 		return store.Result{}, err
 	}
-	if len(left) == 0 {
-		if err := s.scrub(ctx); err != nil {
+	if state.Rotation == store.RotateDeep || state.Rotation == store.RotateEnable {
+		left, err := s.RotationTenants(ctx, 1)
+		if err != nil {
 			return store.Result{}, err
+		}
+		if len(left) == 0 {
+			if err := s.scrub(ctx); err != nil {
+				return store.Result{}, err
+			}
 		}
 	}
 	return s.write(ctx, "finish a rotation", by, func(tx *writeTx) (*store.Written, error) {

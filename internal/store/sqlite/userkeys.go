@@ -23,6 +23,10 @@ const (
 			coalesce(expires_at, 0), coalesce(revoked_at, 0), coalesce(last_used_at, 0)
 		FROM user_keys WHERE tenant_id = ? AND principal_index IN (?, ?) ORDER BY id`
 
+	sqlUserKeyOfID = `SELECT id, seal_key_id, key_id, tenant_id, user_id, digest, prefix, label, created_at,
+			coalesce(expires_at, 0), coalesce(revoked_at, 0), coalesce(last_used_at, 0)
+		FROM user_keys WHERE key_id = ?2 AND tenant_id = ?1`
+
 	sqlUserKeyKnown = `SELECT EXISTS (SELECT 1 FROM user_keys WHERE digest = ?)`
 
 	sqlInsertUserKey = `INSERT INTO user_keys (id, seal_key_id, key_id, tenant_id, principal_index, user_id, digest, prefix, label, created_at, expires_at)
@@ -237,25 +241,9 @@ func (s *Store) RevokeUserKey(ctx context.Context, by store.Actor, tenant store.
 		if err != nil {
 			return nil, err
 		}
-		rows, err := userKeys(tx.ctx, tx.conn, keys, tenant, user)
+		all, err := tx.userKeyToRevoke(tenant, keys, user, id)
 		if err != nil {
 			return nil, err
-		}
-		all := sealedKeys(rows)
-		for i := range all {
-			if all[i].ID != id {
-				continue
-			}
-			opened, err := s.openUserKey(tx.ctx, keys, rows[i])
-			switch {
-			case err == nil:
-				all[i] = opened
-			case errors.Is(err, store.ErrUnreadable):
-				// It can be revoked all the same. That it is the user's, its index says.
-				all[i].User, all[i].Label = user, store.Unreadable
-			default:
-				return nil, err
-			}
 		}
 		index := indexUnder(keys.Current, tenant, policy.KindUser, user)
 		key, w, err := store.UserKeyRevoked(all, index, id)
@@ -267,6 +255,38 @@ func (s *Store) RevokeUserKey(ctx context.Context, by store.Actor, tenant store.
 		}
 		return w, nil
 	})
+}
+
+// userKeyToRevoke is the user's key of that id, or none. It is found by its id: of a
+// key that a rotation left as it was, nobody knows the index. One that does not open
+// may be taken away by whoever knows its id: the audit has the user that was named,
+// and says that the label is not readable.
+func (tx *writeTx) userKeyToRevoke(tenant store.TenantID, keys sealing.Keys, user, id string) ([]store.UserKey, error) {
+	var found []userKeyRow
+	err := tx.each(tx.ctx, sqlUserKeyOfID, args{int64(tenant), id}, func(rows *sql.Rows) error {
+		row, err := scanUserKey(rows.Scan)
+		found = append(found, row)
+		return err
+	})
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	row := found[0]
+	key := row.key
+	userPlace, labelPlace := row.places()
+	held, err := tx.store.open(tx.ctx, keys, row.under, userPlace, key.User)
+	switch {
+	case err == nil && held != user:
+		return nil, nil
+	case err != nil && !errors.Is(err, store.ErrUnreadable):
+		return nil, err
+	}
+	key.User = user
+	key.Label, err = tx.store.open(tx.ctx, keys, row.under, labelPlace, key.Label)
+	if errors.Is(err, store.ErrUnreadable) {
+		key.Label, err = store.Unreadable, nil
+	}
+	return []store.UserKey{key}, err
 }
 
 // backedUntil is until when a user's API keys back it, by those that open and are

@@ -278,6 +278,31 @@ func testUnreadable(t *testing.T, h Harness) {
 	})
 
 	t.Run("a rotation stops at it, or leaves it", testRotationOfDamage(h))
+
+	t.Run("an API key that a rotation left is revoked by its id", func(t *testing.T) {
+		k := newSealedKit(t, h)
+		key := k.newUserKey(k.tenant, "alice", "hers")
+		h.Exec(t, k.Store, "UPDATE user_keys SET user_id = substr(user_id, 1, 30)")
+		k.done(k.BeginRotation(k.ctx, k.by, store.RotateDeep))
+		k.done(k.BeginTenant(k.ctx, k.by, k.tenant))
+		left := 0
+		if _, _, done, err := k.Reseal(k.ctx, k.tenant, store.ResealCursor{}, 100, func(error) { left++ }); err != nil || !done || left != 1 {
+			t.Fatalf("%d rows left, done %v, %v", left, done, err)
+		}
+		k.done(k.FinishTenant(k.ctx, k.by, k.tenant))
+		if until := k.backed(k.tenant, "alice"); until != 0 {
+			t.Errorf("she is backed until %d by a key that does not open", until)
+		}
+		for _, id := range []string{"", "no-id", key.ID + "0"} {
+			_, err := k.RevokeUserKey(k.ctx, k.by, k.tenant, "alice", id)
+			k.wantErr(err, store.ErrNotFound)
+		}
+		acme := k.newTenant("acme")
+		_, err := k.RevokeUserKey(k.ctx, k.by, acme, "alice", key.ID)
+		k.wantErr(err, store.ErrNotFound)
+		k.done(k.second().RevokeUserKey(k.ctx, k.by, k.tenant, "alice", key.ID))
+		(&damaged{kit: k}).wantTrail(store.ActionRevokeUserKey, `"label":"`+store.Unreadable+`"`)
+	})
 }
 
 // keyColumn is the column that names the key which a row is under.
