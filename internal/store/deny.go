@@ -57,9 +57,8 @@ type Denial struct {
 // DenyMark is an entry as a sidecar holds it: what is looked up, and until when.
 type DenyMark struct {
 	Digest Digest
-	// Tenant is whose tokens it refuses: 0 for signing keys, and where a Base does not
-	// say. A subject's mark of no tenant makes a sidecar compute every caller's index,
-	// and refuses no more for it.
+	// Tenant is whose tokens it refuses, 0 for signing keys. A sidecar computes the
+	// index of callers of those tenants alone that deny a subject.
 	Tenant  TenantID
 	Before  int64 // Unix nanoseconds; 0 for tokens and keys: every one
 	Expires int64 // Unix nanoseconds

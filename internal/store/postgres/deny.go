@@ -46,7 +46,7 @@ FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[], $5::bytea[]) AS
 
 	sqlDeleteDenial = `DELETE FROM portcullis.deny_list WHERE id = $1`
 
-	sqlDenied = `SELECT digest, issued_before, expires_at FROM portcullis.deny_list WHERE expires_at > $1 ORDER BY id`
+	sqlDenied = `SELECT digest, tenant_id, issued_before, expires_at FROM portcullis.deny_list WHERE expires_at > $1 ORDER BY id`
 
 	// It waits for no writer, and so cannot deadlock with one.
 	sqlPruneDenials = `
@@ -94,7 +94,7 @@ func scanMarks(rows pgx.Rows, err error) ([]store.DenyMark, error) {
 	var marks []store.DenyMark
 	err = each(rows, err, func(scan func(...any) error) error {
 		var m store.DenyMark
-		err := scan(fixed(m.Digest[:]), &m.Before, &m.Expires)
+		err := scan(fixed(m.Digest[:]), &m.Tenant, &m.Before, &m.Expires)
 		marks = append(marks, m)
 		return err
 	})
@@ -102,7 +102,7 @@ func scanMarks(rows pgx.Rows, err error) ([]store.DenyMark, error) {
 }
 
 func (r *denialRow) mark() store.DenyMark {
-	return store.DenyMark{Digest: r.digest, Before: r.before, Expires: r.expires}
+	return store.DenyMark{Digest: r.digest, Tenant: r.denial.Tenant, Before: r.before, Expires: r.expires}
 }
 
 func (r *denialRow) place() sealing.Place {

@@ -32,7 +32,7 @@ const (
 
 	sqlDeleteDenial = `DELETE FROM deny_list WHERE id = ?`
 
-	sqlDenied = `SELECT digest, issued_before, expires_at FROM deny_list WHERE expires_at > ? ORDER BY id`
+	sqlDenied = `SELECT digest, tenant_id, issued_before, expires_at FROM deny_list WHERE expires_at > ? ORDER BY id`
 
 	sqlPruneDenials = `DELETE FROM deny_list WHERE expires_at <= ?`
 )
@@ -62,7 +62,7 @@ func scanDenial(scan func(dest ...any) error) (denialRow, error) {
 }
 
 func (r *denialRow) mark() store.DenyMark {
-	return store.DenyMark{Digest: r.digest, Before: r.before, Expires: r.expires}
+	return store.DenyMark{Digest: r.digest, Tenant: r.denial.Tenant, Before: r.before, Expires: r.expires}
 }
 
 func (r *denialRow) place() sealing.Place {
@@ -265,7 +265,7 @@ func denied(ctx context.Context, c *conn, now time.Time) ([]store.DenyMark, erro
 	var marks []store.DenyMark
 	err := c.each(ctx, sqlDenied, args{now.UnixNano()}, func(rows *sql.Rows) error {
 		var m store.DenyMark
-		err := rows.Scan(digestOf(&m.Digest), &m.Before, &m.Expires)
+		err := rows.Scan(digestOf(&m.Digest), &m.Tenant, &m.Before, &m.Expires)
 		marks = append(marks, m)
 		return err
 	})

@@ -43,7 +43,7 @@ func TestImportTwice(t *testing.T) {
 			s, clock := openSealable(t)
 			ctx := context.Background()
 			if sealed {
-				rotateAll(t, s, store.RotateEnable, nil)
+				rotateEach(t, s, store.RotateEnable, nil)
 			}
 			head, err := s.Head(ctx)
 			check(t, err)
@@ -107,7 +107,7 @@ func BenchmarkImport(b *testing.B) {
 func benchmarkImport(b *testing.B, sealed bool) {
 	s, _ := openSealable(b)
 	if sealed {
-		rotateAll(b, s, store.RotateEnable, nil)
+		rotateEach(b, s, store.RotateEnable, nil)
 	}
 	tenant, err := s.TenantByName(context.Background(), store.DefaultTenant)
 	if err != nil {

@@ -75,7 +75,7 @@ func reseal(t *testing.T, s *Store, named string) {
 	done(t, r, err)
 }
 
-func isUnreadable(t *testing.T, what string, err error) {
+func wantUnreadable(t *testing.T, what string, err error) {
 	t.Helper()
 	if !errors.Is(err, store.ErrUnreadable) {
 		t.Errorf("%s: %v, want one that does not open", what, err)
@@ -101,19 +101,19 @@ func TestRowWithAForgedIndexIsLeft(t *testing.T) {
 				switch table {
 				case "memberships.principal_id":
 					_, err := s.MemberList(ctx, 1, "editor")
-					isUnreadable(t, "the members", err)
+					wantUnreadable(t, "the members", err)
 					if row, err := s.Grant(ctx, 1, policy.KindUser, "alice"); err != nil || len(row.Grant) > 0 {
 						t.Errorf("her grant: %v, %v; want none", row.Grant, err)
 					}
 				case "permissions.name":
 					_, err := s.PermissionList(ctx, 1, "editor")
-					isUnreadable(t, "the permissions", err)
+					wantUnreadable(t, "the permissions", err)
 					if roles, err := s.Roles(ctx, 1); err != nil || len(roles.Roles) != 1 || len(roles.Roles[0].Permissions) > 0 {
 						t.Errorf("the role table: %+v, %v; want the role without a permission", roles, err)
 					}
 				case "user_keys.user_id":
 					_, err := s.UserKey(ctx, key.Digest)
-					isUnreadable(t, "the key", err)
+					wantUnreadable(t, "the key", err)
 				}
 			})
 		}
@@ -201,15 +201,15 @@ func TestLeftInClearIsNoText(t *testing.T) {
 	check := func(when string, s *Store) {
 		t.Helper()
 		_, err := s.MemberList(ctx, 1, "editor")
-		isUnreadable(t, when+": the members", err)
+		wantUnreadable(t, when+": the members", err)
 		_, err = s.PermissionList(ctx, 1, "editor")
-		isUnreadable(t, when+": the permissions", err)
+		wantUnreadable(t, when+": the permissions", err)
 		_, err = s.RoleList(ctx, 1)
-		isUnreadable(t, when+": the roles", err)
+		wantUnreadable(t, when+": the roles", err)
 		_, err = s.UserKey(ctx, key.Digest)
-		isUnreadable(t, when+": the key", err)
+		wantUnreadable(t, when+": the key", err)
 		_, _, err = s.Audit(ctx, store.AuditQuery{Tenant: 1, Limit: 500})
-		isUnreadable(t, when+": the audit", err)
+		wantUnreadable(t, when+": the audit", err)
 		if row, err := s.Grant(ctx, 1, policy.KindUser, "alice"); err != nil || len(row.Grant) > 0 || row.KeyBackedUntil != 0 {
 			t.Errorf("%s: her grant: %+v, %v; want none, and no key behind it", when, row, err)
 		}

@@ -34,7 +34,7 @@ func openSealable(t testing.TB) (*Store, *stepClock) {
 }
 
 // rotateAll goes through a whole rotation. What does not open goes to leave.
-func rotateAll(t testing.TB, s *Store, kind store.RotationKind, leave func(error)) {
+func rotateEach(t testing.TB, s *Store, kind store.RotationKind, leave func(error)) {
 	t.Helper()
 	ctx := context.Background()
 	_, err := s.BeginRotation(ctx, tester, kind)
@@ -137,7 +137,7 @@ func TestDeniedSubjectsMoveWithTheKey(t *testing.T) {
 		if !gone || !added {
 			t.Errorf("%s: the write that changed the key logged %+v", kind, delta.Changes)
 		}
-		rotateAll(t, s, kind, nil)
+		rotateEach(t, s, kind, nil)
 		list, err := s.DenialList(ctx, tenant, 0, 10)
 		check(t, err)
 		if len(list) != 1 || list[0].Value != "mallory" {
@@ -151,7 +151,7 @@ func TestDeniedSubjectsMoveWithTheKey(t *testing.T) {
 func TestUnreadableDenialStands(t *testing.T) {
 	s, clock := openSealable(t)
 	ctx := context.Background()
-	rotateAll(t, s, store.RotateEnable, nil)
+	rotateEach(t, s, store.RotateEnable, nil)
 	d := denyUser(t, s, clock, "mallory")
 	digest := subjectDigest(t, s, "mallory")
 	if _, err := past(t, s).Exec(`UPDATE deny_list SET principal_id = 'spoilt'`); err != nil {
@@ -161,7 +161,7 @@ func TestUnreadableDenialStands(t *testing.T) {
 		t.Errorf("the list: %v, want unreadable", err)
 	}
 	var told []error
-	rotateAll(t, s, store.RotateDeep, func(err error) { told = append(told, err) })
+	rotateEach(t, s, store.RotateDeep, func(err error) { told = append(told, err) })
 	if len(told) != 1 {
 		t.Errorf("the rotation told of %v", told)
 	}
@@ -187,7 +187,7 @@ func TestRefreshTokensAreSealed(t *testing.T) {
 	}, token, store.AccessToken{ID: "jti-1", Expires: clock.at.Add(time.Minute)})
 	check(t, err)
 	for _, kind := range []store.RotationKind{store.RotateEnable, store.RotateDeep, store.RotateDisable} {
-		rotateAll(t, s, kind, nil)
+		rotateEach(t, s, kind, nil)
 		got, err := s.Refresh(ctx, token)
 		check(t, err)
 		if got.User != "user-of-the-family" {
@@ -333,7 +333,7 @@ func TestChangesOfNoTenant(t *testing.T) {
 func TestOpenedTenantIsSealed(t *testing.T) {
 	s, _ := openSealable(t)
 	ctx := context.Background()
-	rotateAll(t, s, store.RotateEnable, nil)
+	rotateEach(t, s, store.RotateEnable, nil)
 	key := store.NewKey{Name: "web", Digest: store.Digest{5}, Scopes: store.DefaultScopes()}
 	made, _, err := s.OpenTenant(ctx, tester, store.NewTenant{Name: "acme"}, key)
 	check(t, err)

@@ -33,7 +33,7 @@ func (k *kit) deny(d store.NewDenial) store.Denial {
 // markOf is the entry as a sidecar must hold it.
 func (k *kit) markOf(d store.NewDenial) store.DenyMark {
 	k.Helper()
-	m := store.DenyMark{Expires: d.Expires.UnixNano()}
+	m := store.DenyMark{Tenant: d.Tenant, Expires: d.Expires.UnixNano()}
 	switch d.Kind {
 	case store.DenyToken:
 		m.Digest = store.DenyTokenDigest(d.Tenant, d.Issuer, d.Value)

@@ -18,7 +18,7 @@ func accessOf(jti string, expires time.Time) store.AccessToken {
 
 // accessMark is how the access token is denied.
 func accessMark(tenant store.TenantID, a store.AccessToken) store.DenyMark {
-	return store.DenyMark{Digest: store.DenyTokenDigest(tenant, a.Issuer, a.ID), Expires: a.Expires.Add(store.TokenSkew).UnixNano()}
+	return store.DenyMark{Digest: store.DenyTokenDigest(tenant, a.Issuer, a.ID), Tenant: tenant, Expires: a.Expires.Add(store.TokenSkew).UnixNano()}
 }
 
 func (k *kit) startFamily(n byte, token string, access store.AccessToken) {
