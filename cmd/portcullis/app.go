@@ -82,6 +82,14 @@ func openApp(ctx context.Context, p *process, cfg *config.Config, log *slog.Logg
 			return nil, err
 		}
 	}
+	var issuer *identity.Issuer
+	if is.admin { // before the cache loads: what verifies is in the store alone
+		if issuer, err = openIssuer(ctx, a.store, cfg, log); err != nil {
+			return nil, err
+		}
+	} else if len(cfg.JWTPrivateKeys) > 0 {
+		log.Warn("AUTH_JWT_PRIVATE_KEY is not used here: a sidecar verifies with the public keys in the store; take the private ones off this host")
+	}
 	if a.cache, err = a.newCache(); err != nil {
 		return nil, err
 	}
@@ -95,7 +103,7 @@ func openApp(ctx context.Context, p *process, cfg *config.Config, log *slog.Logg
 		return nil, err
 	}
 	if is.admin { // last: its server closes only by having run
-		if err := a.openAdmin(ctx); err != nil {
+		if err := a.openAdmin(issuer); err != nil {
 			return nil, err
 		}
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"slices"
@@ -17,13 +16,10 @@ import (
 	"portcullis/policy"
 )
 
-// newVerifiers verifies tokens as the settings say, those of outside issuers not
-// before Apply names them. It takes the zero fields of more as they stand.
-func newVerifiers(cfg *config.Config, more identity.VerifiersConfig) (*identity.Verifiers, error) {
-	keys := &identity.OwnKeys{}
-	if err := keys.SetKeys(identity.PublicKeys(cfg.JWTPrivateKeys)); err != nil {
-		return nil, fmt.Errorf("AUTH_JWT_PRIVATE_KEY: %w", err)
-	}
+// newVerifiers verifies tokens as the settings say, our own asymmetric ones with the
+// given keys, those of outside issuers not before Apply names them. It takes the zero
+// fields of more as they stand.
+func newVerifiers(cfg *config.Config, keys *identity.OwnKeys, more identity.VerifiersConfig) (*identity.Verifiers, error) {
 	own, err := identity.NewVerifier(identity.VerifierConfig{
 		Secret: []byte(cfg.JWTSecretKey.Reveal()), Algorithm: cfg.JWTAlgorithm, Keys: keys,
 		Issuer: cfg.JWTIssuer, Audience: cfg.JWTAudience,
@@ -37,11 +33,12 @@ func newVerifiers(cfg *config.Config, more identity.VerifiersConfig) (*identity.
 
 func (a *app) newCache() (_ *cache.Cache, err error) {
 	cfg := a.cfg
-	if a.verifiers, err = newVerifiers(cfg, identity.VerifiersConfig{Registerer: a.registry, Logger: a.log}); err != nil {
+	keys := &identity.OwnKeys{} // which the cache fills from the store
+	if a.verifiers, err = newVerifiers(cfg, keys, identity.VerifiersConfig{Registerer: a.registry, Logger: a.log}); err != nil {
 		return nil, err
 	}
 	settings := cache.Config{
-		Store: a.store, Feed: a.store, Verifier: a.verifiers,
+		Store: a.store, Feed: a.store, Verifier: a.verifiers, Keys: keys,
 		MaxStaleness: cfg.MaxStaleness, Memory: cfg.CacheMemory,
 		Masters:    masterIDs(cfg.Masters),
 		Registerer: a.registry, Logger: a.log,
@@ -57,10 +54,10 @@ func (a *app) newCache() (_ *cache.Cache, err error) {
 	return cache.New(settings)
 }
 
-// verifiesOwn reports whether there is anything that verifies our own tokens.
+// verifiesOwn reports whether the settings speak of our own tokens. Public keys come
+// from the store, at any time.
 func verifiesOwn(cfg *config.Config) bool {
-	hmac := cfg.JWTSecretKey.IsSet() && !slices.Contains(identity.OwnAlgorithms(), cfg.JWTAlgorithm)
-	return hmac || len(cfg.JWTPrivateKeys) > 0
+	return cfg.JWTSecretKey.IsSet() || slices.Contains(identity.OwnAlgorithms(), cfg.JWTAlgorithm)
 }
 
 // noPolicy is said, on one line, by a gate without a policy file.
@@ -84,7 +81,7 @@ func (a *app) openGate(p *process) (err error) {
 		a.log.Info("policy loaded", "path", cfg.PolicyFile, "policy", a.policy.Policy().Digest(), "rules", a.policy.Policy().Len())
 	}
 	if !verifiesOwn(cfg) {
-		a.log.Warn("nothing verifies tokens of our own (AUTH_JWT_SECRET_KEY, AUTH_JWT_PRIVATE_KEY): every token will be refused but those of the policy's issuers; client keys work")
+		a.log.Warn("AUTH_JWT_SECRET_KEY is not set: of tokens of our own, those alone are accepted whose public key an admin process has published (AUTH_JWT_PRIVATE_KEY); client keys and the tokens of the policy's issuers work")
 	}
 	if a.decisions, err = decisionlog.New(decisionlog.Config{
 		Mode: cfg.DecisionLog, Rate: cfg.DecisionLogRate, Path: cfg.DecisionLogFile, Writer: p.stdout,
@@ -110,11 +107,7 @@ func (a *app) openGate(p *process) (err error) {
 	return err
 }
 
-func (a *app) openAdmin(ctx context.Context) error {
-	issuer, err := openIssuer(ctx, a.store, a.cfg, a.log)
-	if err != nil {
-		return err
-	}
+func (a *app) openAdmin(issuer *identity.Issuer) error {
 	api, err := admin.New(admin.Config{
 		Store: a.store, Cache: a.cache, Registerer: a.registry, Logger: a.log, AuditChecks: a.cfg.AuditChecks,
 		Tokens: admin.Tokens{

@@ -75,7 +75,11 @@ func newTokenInspectCommand(p *process) *cobra.Command {
 				}
 				token = strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
 			}
-			verifiers, err := newVerifiers(cfg, identity.VerifiersConfig{Wait: inspectWait, Logger: p.quietLogger(cfg)})
+			keys := &identity.OwnKeys{}
+			if err := keys.SetKeys(identity.PublicKeys(cfg.JWTPrivateKeys)); err != nil {
+				return usagef("AUTH_JWT_PRIVATE_KEY: %w", err)
+			}
+			verifiers, err := newVerifiers(cfg, keys, identity.VerifiersConfig{Wait: inspectWait, Logger: p.quietLogger(cfg)})
 			if err != nil {
 				return usagef("%w", err)
 			}

@@ -124,7 +124,7 @@ func (l *loader) checkPrivateKeys(c *Config) {
 		l.problem("AUTH_JWT_PRIVATE_KEY", "cannot sign %s, which is AUTH_JWT_ALGORITHM, and AUTH_JWT_SECRET_KEY is not set: set AUTH_JWT_ALGORITHM=%s",
 			c.JWTAlgorithm, c.JWTPrivateKeys[0].Algorithm())
 	default:
-		l.warn("AUTH_JWT_PRIVATE_KEY", "verifies and does not sign, since AUTH_JWT_ALGORITHM is %s: set it to %s once every gate has the public key",
+		l.warn("AUTH_JWT_PRIVATE_KEY", "does not sign, since AUTH_JWT_ALGORITHM is %s: run `portcullis rotate signing`, which gives every gate the public key, then set it to %s in the admin process",
 			c.JWTAlgorithm, c.JWTPrivateKeys[0].Algorithm())
 	}
 	if asymmetric && c.JWTSecretKey.IsSet() {

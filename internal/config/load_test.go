@@ -435,7 +435,7 @@ func TestPrivateKeys(t *testing.T) {
 		"a file":             {[]string{"AUTH_JWT_ALGORITHM=EdDSA", "AUTH_JWT_PRIVATE_KEY_FILE=" + filepath.Join(write(t, "keys.pem", ed+es), "keys.pem")}, []string{"EdDSA", "ES256"}, nil},
 		"set to nothing":     {[]string{"AUTH_JWT_PRIVATE_KEY="}, nil, nil},
 		"no key, as a gate":  {[]string{"AUTH_JWT_ALGORITHM=RS256"}, nil, nil},
-		"HS256 signs yet":    {[]string{"AUTH_JWT_SECRET_KEY=" + aSecret, "AUTH_JWT_PRIVATE_KEY=" + es}, []string{"ES256"}, []string{"AUTH_JWT_PRIVATE_KEY: verifies and does not sign, since AUTH_JWT_ALGORITHM is HS256: set it to ES256 once"}},
+		"HS256 signs yet":    {[]string{"AUTH_JWT_SECRET_KEY=" + aSecret, "AUTH_JWT_PRIVATE_KEY=" + es}, []string{"ES256"}, []string{"AUTH_JWT_PRIVATE_KEY: does not sign, since AUTH_JWT_ALGORITHM is HS256: run `portcullis rotate signing`, which gives every gate the public key, then set it to ES256"}},
 		"the secret is idle": {[]string{"AUTH_JWT_SECRET_KEY=" + aSecret, "AUTH_JWT_ALGORITHM=ES256", "AUTH_JWT_PRIVATE_KEY=" + es}, []string{"ES256"}, []string{"AUTH_JWT_SECRET_KEY: neither signs nor verifies, since AUTH_JWT_ALGORITHM is ES256"}},
 		"so it is at a gate": {[]string{"AUTH_JWT_SECRET_KEY=" + aSecret, "AUTH_JWT_ALGORITHM=ES256"}, nil, []string{"AUTH_JWT_SECRET_KEY: neither signs nor verifies"}},
 	} {

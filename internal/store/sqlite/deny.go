@@ -117,8 +117,9 @@ func (tx *writeTx) deny(d store.NewDenial, changes *store.ChangeSet) (made store
 	there, err := scanDenial(func(dest ...any) error { return tx.scan(tx.ctx, sqlDenialByDigest, args{digest[:]}, dest...) })
 	switch {
 	case absent(err):
-		made, err = tx.insertDenial(keys.Current, d, index, store.DenyMark{Digest: digest, Before: marked, Expires: expires})
-		changes.Denial(d.Tenant, store.DenyMark{Digest: digest, Before: marked, Expires: expires})
+		mark := store.DenyMark{Digest: digest, Tenant: d.Tenant, Before: marked, Expires: expires}
+		made, err = tx.insertDenial(keys.Current, d, index, mark)
+		changes.Denial(d.Tenant, mark)
 		return made, nil, store.OutcomeDone, err
 	case err != nil:
 		return made, nil, 0, err
@@ -126,7 +127,7 @@ func (tx *writeTx) deny(d store.NewDenial, changes *store.ChangeSet) (made store
 	there.denial.NewDenial.Value = d.Value // which its digest says
 	made = there.denial
 	former := there.denial
-	mark := store.DenyMark{Digest: digest, Before: max(marked, there.before), Expires: max(expires, there.expires)}
+	mark := store.DenyMark{Digest: digest, Tenant: d.Tenant, Before: max(marked, there.before), Expires: max(expires, there.expires)}
 	made.Before, made.Expires = store.FromNanos(mark.Before), store.FromNanos(mark.Expires)
 	if mark == there.mark() {
 		return made, &former, store.OutcomeUnchanged, nil

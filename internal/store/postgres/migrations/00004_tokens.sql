@@ -58,6 +58,7 @@ CREATE TABLE portcullis.refresh_families (
     revoked_at      bigint
 );
 CREATE INDEX refresh_families_by_principal ON portcullis.refresh_families (tenant_id, principal_index);
+CREATE INDEX refresh_families_by_tenant ON portcullis.refresh_families (tenant_id, id);
 CREATE INDEX refresh_families_by_client ON portcullis.refresh_families (tenant_id, client);
 CREATE TABLE portcullis.refresh_tokens (
     digest         bytea  PRIMARY KEY CHECK (octet_length(digest) = 32),

@@ -63,6 +63,7 @@ CREATE TABLE refresh_families (
     revoked_at      INTEGER
 ) STRICT;
 CREATE INDEX refresh_families_by_principal ON refresh_families (tenant_id, principal_index);
+CREATE INDEX refresh_families_by_tenant ON refresh_families (tenant_id);
 CREATE INDEX refresh_families_by_client ON refresh_families (tenant_id, client);
 CREATE TABLE refresh_tokens (
     digest         BLOB    PRIMARY KEY CHECK (length(digest) = 32),
