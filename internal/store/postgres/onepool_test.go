@@ -78,7 +78,10 @@ func sealedCalls(tenant store.TenantID) []sealedCall {
 	key := store.NewKey{Tenant: tenant, Name: "ci", Digest: store.Digest{1}, Prefix: "12345678", Scopes: []store.Scope{store.ScopeCheck}}
 	registered := store.NewKey{Tenant: tenant, Name: "env", Digest: store.Digest{2}, Prefix: "12345678", Scopes: []store.Scope{store.ScopeCheck}}
 	hers := store.NewUserKey{Tenant: tenant, User: "alice", Digest: store.Digest{3}, Prefix: "rak_12345678", Label: "laptop"}
+	later := time.Now().Add(time.Hour)
+	access := func(id string) store.AccessToken { return store.AccessToken{ID: id, Expires: later} }
 	var tenantKey store.KeyID
+	var denied int64
 	return []sealedCall{
 		{"CreateTenant", func(ctx context.Context, st *Store) error {
 			_, _, err := st.CreateTenant(ctx, by, store.NewTenant{Name: "acme"})
@@ -168,6 +171,71 @@ func sealedCalls(tenant store.TenantID) []sealedCall {
 		{"UserKeyList", func(ctx context.Context, st *Store) error { return errOf(st.UserKeyList(ctx, tenant, "alice")) }},
 		{"Audit", func(ctx context.Context, st *Store) error {
 			_, _, err := st.Audit(ctx, store.AuditQuery{Tenant: tenant, Limit: 500})
+			return err
+		}},
+		{"Deny", func(ctx context.Context, st *Store) error {
+			_, _, err := st.Deny(ctx, by, store.NewDenial{
+				Kind: store.DenySubject, Tenant: tenant, Value: "alice", Principal: user, Before: st.now(), Expires: later,
+			})
+			return err
+		}},
+		{"DenialList", func(ctx context.Context, st *Store) error {
+			all, err := st.DenialList(ctx, tenant, 0, 10)
+			if err == nil {
+				denied = all[0].ID
+			}
+			return err
+		}},
+		{"Allow", func(ctx context.Context, st *Store) error { return errOf(st.Allow(ctx, by, tenant, denied)) }},
+		{"PruneDenials", func(ctx context.Context, st *Store) error { return st.PruneDenials(ctx) }},
+		{"PublishSigningKey", func(ctx context.Context, st *Store) error {
+			return errOf(st.PublishSigningKey(ctx, by, store.SigningKey{KeyID: "k", Algorithm: "EdDSA", JWK: `{"kty":"OKP"}`}))
+		}},
+		{"SignWith", func(ctx context.Context, st *Store) error { return errOf(st.SignWith(ctx, by, "k", later)) }},
+		{"SigningKeyList", func(ctx context.Context, st *Store) error { return errOf(st.SigningKeyList(ctx)) }},
+		{"PruneSigningKeys", func(ctx context.Context, st *Store) error { return st.PruneSigningKeys(ctx, by) }},
+		{"WithdrawSigningKey", func(ctx context.Context, st *Store) error { return errOf(st.WithdrawSigningKey(ctx, by, "k")) }},
+		{"StartFamily", func(ctx context.Context, st *Store) error {
+			family := store.RefreshFamily{Family: [16]byte{1}, Tenant: tenant, Client: "ci", User: "alice", Expires: later}
+			return errOf(st.StartFamily(ctx, by, family, store.Digest{5}, access("a")))
+		}},
+		{"UseRefresh", func(ctx context.Context, st *Store) error {
+			_, _, err := st.UseRefresh(ctx, by, tenant, "ci", store.Digest{5}, store.Digest{6}, access("b"))
+			return err
+		}},
+		{"Refresh", func(ctx context.Context, st *Store) error { return errOf(st.Refresh(ctx, store.Digest{6})) }},
+		{"RevokeRefresh", func(ctx context.Context, st *Store) error {
+			return errOf(st.RevokeRefresh(ctx, by, tenant, "ci", store.Digest{6}))
+		}},
+		{"PruneRefresh", func(ctx context.Context, st *Store) error { return st.PruneRefresh(ctx) }},
+		{"RotateKey", func(ctx context.Context, st *Store) error {
+			next := key
+			next.Digest = store.Digest{7}
+			_, _, err := st.RotateKey(ctx, by, store.KeyRotation{
+				Tenant: tenant, Name: "ci", Presented: key.Digest, New: next, ReplayID: store.Digest{8}, Reply: "sealed", ReplayUntil: later,
+			})
+			return err
+		}},
+		{"Replay", func(ctx context.Context, st *Store) error {
+			_, _, err := st.Replay(ctx, store.Digest{8})
+			return err
+		}},
+		{"PruneReplays", func(ctx context.Context, st *Store) error { return st.PruneReplays(ctx) }},
+		{"OpenTenant", func(ctx context.Context, st *Store) error {
+			_, _, err := st.OpenTenant(ctx, by, store.NewTenant{Name: "opened"}, store.NewKey{Name: "first", Digest: store.Digest{9}, Prefix: "12345678"})
+			return err
+		}},
+		{"Import", func(ctx context.Context, st *Store) error {
+			_, _, err := st.Import(ctx, by, "source", store.ImportBatch{
+				Tenants:  []store.ImportTenant{{Tenant: store.NewTenant{Name: "imported"}, Key: store.NewKey{Name: "first", Digest: store.Digest{10}, Prefix: "12345678"}}},
+				Members:  []store.ImportMember{{Tenant: tenant, User: "carol", Role: "editor"}},
+				UserKeys: []store.ImportUserKey{{NewUserKey: store.NewUserKey{Tenant: tenant, User: "carol", Digest: store.Digest{11}, Prefix: "rak_12345678"}}},
+				Audit:    []store.AuditEntry{{Tenant: tenant, Actor: "cli", User: "carol", Action: store.ActionGetAudit, Time: st.now()}},
+			}, "cursor", true)
+			return err
+		}},
+		{"ImportCursor", func(ctx context.Context, st *Store) error {
+			_, _, err := st.ImportCursor(ctx, "source")
 			return err
 		}},
 		{"RevokeUserKey", func(ctx context.Context, st *Store) error {
