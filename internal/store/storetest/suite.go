@@ -61,6 +61,7 @@ func Run(t *testing.T, h Harness) {
 		{"RotationWrites", testRotationWrites},
 		{"Rotating", testRotating},
 		{"DenialsRotated", testDenialsRotated},
+		{"FamiliesRotated", testFamiliesRotated},
 		{"Unreadable", testUnreadable},
 	} {
 		if h.Brief && group.name != "Encryption" && group.name != "Rotation" {
@@ -89,6 +90,7 @@ func runGroups(t *testing.T, h Harness) {
 		{"Denials", testDenials},
 		{"SigningKeys", testSigningKeys},
 		{"RefreshTokens", testRefreshTokens},
+		{"FamiliesRevoked", testFamiliesRevoked},
 		{"KeyRotations", testKeyRotations},
 		{"Import", testImport},
 		{"OpenTenants", testOpenTenants},
