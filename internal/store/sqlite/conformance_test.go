@@ -3,7 +3,9 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,9 +15,13 @@ import (
 )
 
 func TestConformance(t *testing.T) {
+	var originals copies
 	storetest.Run(t, storetest.Harness{
 		Open: func(t *testing.T, masters *sealing.Masters) store.Store {
 			return openWith(t, Config{Path: filepath.Join(t.TempDir(), "store.db"), Masters: masters})
+		},
+		OpenCopy: func(t *testing.T, name string, masters *sealing.Masters, prepare func(st store.Store)) store.Store {
+			return openWith(t, Config{Path: originals.copy(t, name, masters, prepare), Masters: masters})
 		},
 		Reopen: func(t *testing.T, st store.Store, masters *sealing.Masters) (store.Store, error) {
 			s, err := Open(context.Background(), Config{Path: st.(*Store).cfg.Path, Masters: masters})
@@ -56,6 +62,72 @@ func TestConformance(t *testing.T) {
 			return n
 		},
 	})
+}
+
+// copies are the files of databases that were prepared once.
+type copies struct {
+	mu    sync.Mutex
+	files map[string][]byte
+}
+
+// copy is the path of a copy of the database that prepare filled, with a history of
+// its own.
+func (c *copies) copy(t *testing.T, name string, masters *sealing.Masters, prepare func(st store.Store)) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "store.db")
+	if err := os.WriteFile(path, c.original(t, name, masters, prepare), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", "file:"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, statement := range []string{
+		`UPDATE revision_log SET tag = randomblob(16)`,
+		`UPDATE revision SET tag = (SELECT l.tag FROM revision_log AS l WHERE l.revision = revision.number)`,
+	} {
+		if _, err := db.Exec(statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	return path
+}
+
+func (c *copies) original(t *testing.T, name string, masters *sealing.Masters, prepare func(st store.Store)) []byte {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if file := c.files[name]; file != nil {
+		return file
+	}
+	path := filepath.Join(t.TempDir(), "store.db")
+	st, err := Open(t.Context(), Config{Path: path, Masters: masters})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := false
+	defer func() {
+		if !closed {
+			st.Close()
+		}
+	}()
+	prepare(st)
+	if closed = true; st.Close() != nil {
+		t.Fatal("the database that is to be copied does not close")
+	}
+	if _, err := os.Stat(path + "-wal"); err == nil {
+		t.Fatal("the database that is to be copied has left a WAL")
+	}
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.files == nil {
+		c.files = make(map[string][]byte)
+	}
+	c.files[name] = file
+	return file
 }
 
 // past opens the file of a store past the store, for this test.

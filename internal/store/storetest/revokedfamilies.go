@@ -226,6 +226,7 @@ func testFamiliesRotated(t *testing.T, h Harness) {
 		for _, phase := range rotationPhases {
 			for _, with := range slices.Sorted(maps.Keys(ends)) {
 				t.Run(fmt.Sprintf("%s/%s/%s", kind, phase.name, with), func(t *testing.T) {
+					t.Parallel()
 					k := newKitFor(t, h, kind)
 					k.newKey(k.tenant, "app", "one")
 					for n := range byte(3) {

@@ -30,6 +30,7 @@ func testRotationWrites(t *testing.T, h Harness) {
 			// Each write meets each phase, in one kind or another.
 			phase := rotationPhases[(i+j)%len(rotationPhases)]
 			t.Run(kind.String()+"/"+w.name, func(t *testing.T) {
+				t.Parallel()
 				k := newKitFor(t, h, kind)
 				if w.given != nil {
 					w.given(k)

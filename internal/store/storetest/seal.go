@@ -30,14 +30,15 @@ func newMasters(t *testing.T, keys ...string) *sealing.Masters {
 func newClearKit(t *testing.T, h Harness) *kit {
 	t.Helper()
 	masters := newMasters(t)
-	return kitOn(t, h, h.Open(t, masters), masters)
+	return kitOn(t, h, h.openCopy(t, "clear", masters, func(store.Store) {}), masters)
 }
 
 func newSealedKit(t *testing.T, h Harness) *kit {
 	t.Helper()
-	k := newClearKit(t, h)
-	k.rotate(store.RotateEnable, 100, k.alone)
-	return k
+	return kitOn(t, h, h.openCopy(t, "sealed", h.masters, func(st store.Store) {
+		k := kitOn(t, h, st, h.masters)
+		k.rotate(store.RotateEnable, 100, k.alone)
+	}), h.masters)
 }
 
 // newKitFor is a store in the state from which a rotation of the kind begins.

@@ -21,6 +21,10 @@ type Harness struct {
 	// Open makes an empty database, in clear, and opens it with these master keys;
 	// nil is none.
 	Open func(t *testing.T, masters *sealing.Masters) store.Store
+	// OpenCopy is Open, of a copy of the database that prepare filled: prepare runs once
+	// for each name. The copy has a history of its own. nil has each database prepared
+	// by itself.
+	OpenCopy func(t *testing.T, name string, masters *sealing.Masters, prepare func(st store.Store)) store.Store
 	// Reopen opens the database of st once more, as another process would: nothing
 	// in memory is shared. The error is the store's own, for not opening.
 	Reopen func(t *testing.T, st store.Store, masters *sealing.Masters) (store.Store, error)
@@ -38,17 +42,34 @@ type Harness struct {
 	// than the rest does.
 	Brief bool
 
-	sealed bool // each new database is sealed before its test begins
+	sealed  bool             // each new database is sealed before its test begins
+	masters *sealing.Masters // of databases that were sealed before
+}
+
+// openCopy is OpenCopy, where there is one.
+func (h *Harness) openCopy(t *testing.T, name string, masters *sealing.Masters, prepare func(st store.Store)) store.Store {
+	t.Helper()
+	if h.OpenCopy != nil {
+		return h.OpenCopy(t, name, masters, prepare)
+	}
+	st := h.Open(t, masters)
+	prepare(st)
+	return st
 }
 
 // Run runs the suite: every group on databases in clear, every group once more on
 // sealed ones, with the same results and messages, and what is about sealing itself.
+//
+// Tests with a database of their own run in parallel.
 func Run(t *testing.T, h Harness) {
+	h.masters = newMasters(t)
 	runGroups(t, h)
 	if !h.Brief {
 		t.Run("Sealed", func(t *testing.T) {
-			h.sealed = true
-			runGroups(t, h)
+			t.Parallel()
+			sealed := h
+			sealed.sealed = true
+			runGroups(t, sealed)
 		})
 	}
 	for _, group := range []struct {
@@ -67,7 +88,14 @@ func Run(t *testing.T, h Harness) {
 		if h.Brief && group.name != "Encryption" && group.name != "Rotation" {
 			continue
 		}
-		t.Run(group.name, func(t *testing.T) { group.run(t, h) })
+		t.Run(group.name, inParallel(group.run, h))
+	}
+}
+
+func inParallel(run func(*testing.T, Harness), h Harness) func(*testing.T) {
+	return func(t *testing.T) {
+		t.Parallel()
+		run(t, h)
 	}
 }
 
@@ -102,7 +130,7 @@ func runGroups(t *testing.T, h Harness) {
 		{"Snapshots", testSnapshots},
 		{"Close", testClose},
 	} {
-		t.Run(group.name, func(t *testing.T) { group.run(t, h) })
+		t.Run(group.name, inParallel(group.run, h))
 	}
 }
 
@@ -126,7 +154,7 @@ func newKit(t *testing.T, h Harness) *kit {
 	if h.sealed {
 		return newSealedKit(t, h)
 	}
-	return kitOn(t, h, h.Open(t, nil), nil)
+	return kitOn(t, h, h.openCopy(t, "clear", nil, func(store.Store) {}), nil)
 }
 
 func kitOn(t *testing.T, h Harness, st store.Store, masters *sealing.Masters) *kit {

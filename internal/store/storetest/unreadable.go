@@ -170,6 +170,7 @@ func testUnreadable(t *testing.T, h Harness) {
 	} {
 		for _, how := range damages {
 			t.Run(fmt.Sprintf("%s.%s %s", c.table, c.column, how.name), func(t *testing.T) {
+				t.Parallel()
 				d := &damaged{kit: newSealedKit(t, h), table: c.table, column: c.column, whole: how.name == "in clear"}
 				acme := d.newTenant("acme")
 				d.furnish(acme)

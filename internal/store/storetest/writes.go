@@ -42,6 +42,7 @@ func grantChange(kind policy.Kind, id string) func(k *kit) []store.Change {
 func testWrites(t *testing.T, h Harness) {
 	for _, w := range writes() {
 		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
 			k := newKit(t, h)
 			if w.given != nil {
 				w.given(k)
