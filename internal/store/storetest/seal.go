@@ -115,11 +115,14 @@ func sealTables() []store.SealTable {
 	return all
 }
 
-// rowsOf counts a tenant's rows of a table that meet a condition. The key that they
+// rowsOf counts a tenant's rows of a table, of the deny-list its subjects, that meet a condition. The key that they
 // are under goes by key_id.
 func (k *kit) rowsOf(table store.SealTable, tenant store.TenantID, condition string) int64 {
 	k.Helper()
 	condition = strings.ReplaceAll(condition, "key_id", keyColumn(table))
+	if table == store.SealDenials {
+		condition = "kind = 2 AND " + condition
+	}
 	return k.h.Count(k.T, k.Store, fmt.Sprintf("SELECT count(*) FROM %s WHERE tenant_id = %d AND (%s)", table, tenant, condition))
 }
 
@@ -178,6 +181,20 @@ func (k *kit) look(tenant store.TenantID) string {
 	k.Helper()
 	var text strings.Builder
 	say := func(format string, args ...any) { fmt.Fprintf(&text, format+"\n", args...) }
+	if tenant == 0 {
+		// What belongs to no tenant, but for the trail of the rotation that goes on.
+		for _, d := range k.denials(0) {
+			say("denied %+v", d)
+		}
+		say("signing keys %+v", k.signers())
+		entries, _ := k.audit(0)
+		for _, e := range entries {
+			if e.Action != store.ActionRotateEncryption && e.Action != store.ActionRewrapKeys {
+				say("%+v", e)
+			}
+		}
+		return text.String()
+	}
 	table := describe(must[store.TenantRoles](k)(k.Roles(k.ctx, tenant)).Roles)
 	for _, role := range slices.Sorted(maps.Keys(table)) {
 		say("table %q %s", role, table[role])
