@@ -107,6 +107,7 @@ func runGroups(t *testing.T, h Harness) {
 		{"Fresh", testFresh},
 		{"Writes", testWrites},
 		{"Refusals", testRefusals},
+		{"TokenRefusals", testTokenRefusals},
 		{"Delta", testDelta},
 		{"Tenants", testTenants},
 		{"Roles", testRoles},
