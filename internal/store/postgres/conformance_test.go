@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -58,6 +59,13 @@ func TestConformance(t *testing.T) {
 		},
 		Reopen: func(t *testing.T, st store.Store, masters *sealing.Masters) (store.Store, error) {
 			return open(t, Config{URL: urlOf(st), Masters: masters})
+		},
+		OpenAt: func(t *testing.T, masters *sealing.Masters, now func() time.Time) store.Store {
+			st, err := open(t, Config{URL: migrated(t), Masters: masters, Now: now})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return st
 		},
 		Touch: func(t *testing.T, st store.Store, by store.Actor, tenant store.TenantID, principals []store.Index) store.Result {
 			t.Helper()

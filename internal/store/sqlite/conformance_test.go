@@ -31,6 +31,9 @@ func TestConformance(t *testing.T) {
 			closeAtEnd(t, s)
 			return s, nil
 		},
+		OpenAt: func(t *testing.T, masters *sealing.Masters, now func() time.Time) store.Store {
+			return openWith(t, Config{Path: filepath.Join(t.TempDir(), "store.db"), Masters: masters, Now: now})
+		},
 		Touch: func(t *testing.T, st store.Store, by store.Actor, tenant store.TenantID, principals []store.Index) store.Result {
 			t.Helper()
 			result, err := st.(*Store).write(context.Background(), "touch", by, func(*writeTx) (*store.Written, error) {

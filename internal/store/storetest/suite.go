@@ -28,6 +28,8 @@ type Harness struct {
 	// Reopen opens the database of st once more, as another process would: nothing
 	// in memory is shared. The error is the store's own, for not opening.
 	Reopen func(t *testing.T, st store.Store, masters *sealing.Masters) (store.Store, error)
+	// OpenAt is Open with a clock. nil leaves out what is about clocks.
+	OpenAt func(t *testing.T, masters *sealing.Masters, now func() time.Time) store.Store
 	// Touch commits one write through the store's own write path, with a change
 	// set (store.ChangeSet) that names each of the principals of tenant, and any
 	// audit row. No single write of the contract touches so many.
@@ -78,6 +80,7 @@ func Run(t *testing.T, h Harness) {
 	}{
 		{"Encryption", testEncryption},
 		{"Masters", testMasters},
+		{"KeyIDs", testKeyIDs},
 		{"Rotation", testRotation},
 		{"RotationWrites", testRotationWrites},
 		{"Rotating", testRotating},
