@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -58,6 +59,7 @@ func TestConformance(t *testing.T) {
 				}
 			}
 		},
+		Bytes: func(b []byte) string { return fmt.Sprintf("x'%x'", b) },
 		Count: func(t *testing.T, st store.Store, query string) (n int64) {
 			t.Helper()
 			if err := files.past(t, st).QueryRow(query).Scan(&n); err != nil {
