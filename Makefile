@@ -39,7 +39,11 @@ bench: ## measure Portcullis beside an always-allow stub; BENCHFLAGS=-h for more
 
 .PHONY: latency
 latency: tools ## measure how fast a revocation bites, through Envoy, on both stores
-	@$(GO) test -count=1 -v -run '^TestRevocationBites$$' ./internal/e2e | grep -E '^(---|ok|FAIL)|revocations:|    ---'
+	@$(GO) test -count=1 -v -run '^Test(RevocationBites|DenialsBite)$$' ./internal/e2e | grep -E '^(---|ok|FAIL)|(revocations|denials):|    ---'
+
+.PHONY: kills
+kills: tools ## 10,000 writes by 16 clients while the server is killed, on both stores
+	@PORTCULLIS_KILL_WRITES=$${WRITES:-10000} $(GO) test -count=1 -v -timeout 20m -run '^TestAcknowledgedWritesSurviveKills$$' ./internal/e2e | grep -vE '^=== '
 
 .PHONY: rotation
 rotation: tools ## replace the keys of 200,000 memberships under load, killed on the way
