@@ -74,8 +74,8 @@ tidy:
 	$(GO) mod tidy -diff
 
 .PHONY: tools
-tools: ## fetch Envoy, Postgres and an OpenID provider into .tools where they are not installed
-	@$(GO) run ./internal/testkit/fetch || [ "$${PORTCULLIS_REQUIRE_ENVOY:-}$${PORTCULLIS_REQUIRE_POSTGRES:-}$${PORTCULLIS_REQUIRE_OIDC:-}" = "" ]
+tools: ## fetch Envoy, Postgres, an OpenID provider and an OAuth client into .tools where they are not installed
+	@$(GO) run ./internal/testkit/fetch || [ "$${PORTCULLIS_REQUIRE_ENVOY:-}$${PORTCULLIS_REQUIRE_POSTGRES:-}$${PORTCULLIS_REQUIRE_OIDC:-}$${PORTCULLIS_REQUIRE_AUTHLIB:-}" = "" ]
 
 $(STATICCHECK):
 	@mkdir -p .tools/bin
