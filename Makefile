@@ -43,7 +43,11 @@ bench: ## measure Portcullis beside an always-allow stub; BENCHFLAGS=-h for more
 
 .PHONY: latency
 latency: tools ## measure how fast a revocation bites, through Envoy, on both stores
-	@$(GO) test -count=1 -v -run '^TestRevocationBites$$' ./internal/e2e | grep -E '^(---|ok|FAIL)|revocations:|    ---'
+	@$(GO) test -count=1 -v -run '^Test(RevocationBites|DenialsBite)$$' ./internal/e2e | grep -E '^(---|ok|FAIL)|(revocations|denials):|    ---'
+
+.PHONY: kills
+kills: tools ## 10,000 writes by 16 clients while the server is killed, on both stores
+	@PORTCULLIS_KILL_WRITES=$${WRITES:-10000} $(GO) test -count=1 -v -timeout 20m -run '^TestAcknowledgedWritesSurviveKills$$' ./internal/e2e | grep -vE '^=== '
 
 .PHONY: rotation
 rotation: tools ## replace the keys of 200,000 memberships under load, killed on the way
@@ -74,8 +78,8 @@ tidy:
 	$(GO) mod tidy -diff
 
 .PHONY: tools
-tools: ## fetch Envoy, Postgres and an OpenID provider into .tools where they are not installed
-	@$(GO) run ./internal/testkit/fetch || [ "$${PORTCULLIS_REQUIRE_ENVOY:-}$${PORTCULLIS_REQUIRE_POSTGRES:-}$${PORTCULLIS_REQUIRE_OIDC:-}" = "" ]
+tools: ## fetch Envoy, Postgres, an OpenID provider and an OAuth client into .tools where they are not installed
+	@$(GO) run ./internal/testkit/fetch || [ "$${PORTCULLIS_REQUIRE_ENVOY:-}$${PORTCULLIS_REQUIRE_POSTGRES:-}$${PORTCULLIS_REQUIRE_OIDC:-}$${PORTCULLIS_REQUIRE_AUTHLIB:-}" = "" ]
 
 $(STATICCHECK):
 	@mkdir -p .tools/bin

@@ -55,7 +55,7 @@ func newRootCommand(p *process) *cobra.Command {
 		}
 	}
 	add(groupRun, newServeCommand(p), newSidecarCommand(p), newAdminCommand(p), newMigrateCommand(p), newRotateCommand(p), newBackupCommand(p))
-	add(groupWho, newTenantCommand(p), newKeyCommand(p), newUserKeyCommand(p), newTokenCommand(p),
+	add(groupWho, newTenantCommand(p), newKeyCommand(p), newUserKeyCommand(p), newTokenCommand(p), newDenyCommand(p),
 		newRoleCommand(p), newPermissionCommand(p), newMemberCommand(p), newAuditCommand(p))
 	add(groupTools, newCheckCommand(p), newPolicyCommand(p), newEnvoyCommand(p), newVersionCommand(p))
 	return root
