@@ -45,6 +45,9 @@ func (f *denyFlags) deny(p *process, c *cobra.Command, tenant, sentence string, 
 	if time.Duration(f.lasts) > longestDenial {
 		return usagef("--for: %s is more than 366d", formatLifetime(time.Duration(f.lasts)))
 	}
+	if f.issuer != "" && checkIssuer(f.issuer) != nil {
+		return usagef("--issuer: %w", checkIssuer(f.issuer))
+	}
 	cfg, err := p.settings(c)
 	if err != nil {
 		return err
@@ -73,14 +76,18 @@ func (f *denyFlags) deny(p *process, c *cobra.Command, tenant, sentence string, 
 	})
 }
 
-// checkTokenWord admits what a token may carry as its jti or kid.
-func checkTokenWord(s string) error {
-	good := s != "" && len(s) <= 256
+// checkTokenWord admits what a token may carry as its jti or kid, checkIssuer what as
+// its iss.
+func checkTokenWord(s string) error { return checkPrintable(s, 256) }
+func checkIssuer(s string) error    { return checkPrintable(s, 1024) }
+
+func checkPrintable(s string, most int) error {
+	good := s != "" && len(s) <= most
 	for i := 0; good && i < len(s); i++ {
 		good = s[i] >= ' ' && s[i] < 0x7f
 	}
 	if !good {
-		return fmt.Errorf("%q will not do: use 1 to 256 printable ASCII characters", shorten(s))
+		return fmt.Errorf("%q will not do: use 1 to %d printable ASCII characters", shorten(s), most)
 	}
 	return nil
 }
