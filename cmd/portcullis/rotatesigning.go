@@ -22,10 +22,10 @@ other in PEM; give it to every admin process and restart them first:
   cat next.pem >> signing.pem
 
 Every admin process must have the next key: one that lacks it issues no token once
-it signs. The command publishes the next key's public half, waits until every live sidecar
-has it, and then makes the key sign. The former key verifies until its last token
-has expired, a day at most; then take it out of the list. A run that is cut off is
-taken up where it stood.
+it signs. The command publishes the next key's public half, waits until every live
+sidecar has it, and then makes the key sign. The former key verifies until its last
+token has expired, a day at most; then take it out of the list. A run that is cut
+off is taken up where it stood.
 
   --list          shows the public keys: which signs, and until when others verify
   --withdraw KID  takes a key out at once, for when others may know it: every token
