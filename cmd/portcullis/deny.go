@@ -35,9 +35,18 @@ type denyFlags struct {
 
 func (f *denyFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.issuer, "issuer", "", "the `iss` of the tokens (default: AUTH_JWT_ISSUER, our own)")
-	f.lasts = lifetime(store.OwnTokenReach)
-	c.Flags().Var(&f.lasts, "for", "how long the entry stands: until the last token that it refuses has expired; up to 366d")
+	c.Flags().Var(&f.lasts, "for", "how long the entry stands: until the last token that it refuses has expired (default: 1d1m for our own tokens, 366d for others)")
 	f.writeFlags.add(c)
+}
+
+// defaultDenial is how long an entry stands where nobody says: our own tokens live a
+// day at most, and those of others for as long as the policy admits, which is up to
+// a year.
+func defaultDenial(own, issuer string) time.Duration {
+	if issuer == own || issuer == "" {
+		return store.OwnTokenReach
+	}
+	return longestDenial
 }
 
 // deny adds the entry that fill makes.
@@ -53,10 +62,15 @@ func (f *denyFlags) deny(p *process, c *cobra.Command, tenant, sentence string, 
 		return err
 	}
 	return withOpenStore(p, c.Context(), cfg, func(ctx context.Context, d desk) error {
-		entry := store.NewDenial{Issuer: cfg.JWTIssuer, Expires: time.Now().Add(time.Duration(f.lasts))}
+		entry := store.NewDenial{Issuer: cfg.JWTIssuer}
 		if c.Flags().Changed("issuer") {
 			entry.Issuer = f.issuer
 		}
+		lasts := time.Duration(f.lasts)
+		if lasts == 0 {
+			lasts = defaultDenial(cfg.JWTIssuer, entry.Issuer)
+		}
+		entry.Expires = time.Now().Add(lasts)
 		if tenant != "" {
 			t, err := d.tenant(ctx, tenant)
 			if err != nil {
