@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"portcullis/cache"
+	"portcullis/internal/clientaddr"
 	"portcullis/internal/store"
 	"portcullis/policy"
 )
@@ -20,7 +21,8 @@ type call struct {
 	*http.Request
 	id      string // the request id
 	began   cache.Instant
-	now     time.Time   // began as a time
+	now     time.Time // began as a time
+	client  clientaddr.Client
 	out     http.Header // of the response
 	pattern string      // of the resource; "" where none was found
 	route   *route      // nil where none was found
@@ -37,7 +39,7 @@ func (c *call) actor() store.Actor {
 	return store.Actor{
 		Name:      policy.KindClient.String() + ":" + c.key.Name,
 		Tenant:    c.key.Tenant,
-		Address:   clientAddress(c.Request),
+		Address:   c.client.String(),
 		UserAgent: userAgent(c.Request.Header),
 		RequestID: c.id,
 		Ack:       c.wait.all,
@@ -49,7 +51,8 @@ func (c *call) actor() store.Actor {
 func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 	began := a.cfg.Cache.Now()
 	c := &call{Request: r, id: requestID(r.Header), began: began, now: time.Unix(0, began.Wall), out: w.Header()}
-	setSecurityHeaders(c.out, r.TLS != nil)
+	c.client = a.cfg.Proxies.Client(r)
+	setSecurityHeaders(c.out, c.client.HTTPS)
 	c.out.Set("X-Request-Id", c.id)
 
 	status, body := a.answer(c)

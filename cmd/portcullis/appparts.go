@@ -115,6 +115,7 @@ func (a *app) openAdmin(issuer *identity.Issuer) error {
 			Lifetime: a.cfg.JWTAccessTokenLifetime, RefreshLifetime: a.cfg.JWTRefreshTokenLifetime,
 		},
 		SealReply: sealing.SealReply, OpenReply: sealing.OpenReply,
+		Proxies:     a.cfg.TrustedProxies,
 		OpenTenancy: a.cfg.OpenTenancy, StrictUsers: a.cfg.StrictUsersDefault,
 	})
 	if err != nil {

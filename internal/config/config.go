@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"time"
 
+	"portcullis/internal/clientaddr"
 	"portcullis/internal/decisionlog"
 	"portcullis/internal/identity"
 	"portcullis/internal/sealing"
@@ -35,6 +36,9 @@ type Config struct {
 	ServerPort int
 	// ServerTLS is the admin API's TLS. It has no ClientCA.
 	ServerTLS TLS
+	// TrustedProxies are the proxies before the admin API whose forwarding headers
+	// count.
+	TrustedProxies clientaddr.Proxies
 	// MetricsListen are the addresses of /metrics, /healthz and /readyz.
 	MetricsListen []Listen
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"portcullis/internal/clientaddr"
 	"portcullis/internal/decisionlog"
 	"portcullis/internal/identity"
 	"portcullis/internal/sealing"
@@ -94,6 +95,9 @@ func Table() []Setting {
 		{Name: "AUTH_SERVER_TLS_KEY", Want: wantFile,
 			Usage: "private key of the admin API",
 			parse: func(c *Config, v string) error { return parseFile(&c.ServerTLS.Key, v) }},
+		{Name: "AUTH_TRUSTED_PROXIES", Want: "networks and addresses joined by commas, such as 10.0.0.0/8,192.0.2.7",
+			Usage: "the proxies before the admin API whose X-Forwarded-For and X-Forwarded-Proto count; nobody else's do",
+			parse: func(c *Config, v string) (err error) { c.TrustedProxies, err = clientaddr.ParseProxies(v); return err }},
 		{Name: "AUTH_METRICS_LISTEN", Default: "127.0.0.1:9190", Want: wantListen,
 			Usage: "where /metrics, /healthz and /readyz are served, without TLS",
 			parse: func(c *Config, v string) (err error) { c.MetricsListen, err = parseListen(v); return err }},
@@ -210,7 +214,6 @@ var unsupported = []struct{ name, also string }{
 	{"AUTH_STRICT_INPUT", "false"},
 	{"AUTH_ALLOW_CORS", "false"},
 	{"AUTH_CORS_ORIGINS", ""},
-	{"AUTH_TRUSTED_PROXIES", ""},
 	{"AUTH_RATE_LIMIT", ""},
 	{"AUTH_RATE_LIMIT_WRITES", ""},
 	{"AUTH_RATE_LIMIT_FAILURES", ""},
