@@ -38,6 +38,10 @@ type Config struct {
 	// (AUTH_TRUSTED_PROXIES); the zero Proxies trusts nobody.
 	Proxies clientaddr.Proxies
 
+	// CORS says which web pages may read the answers (AUTH_ALLOW_CORS,
+	// AUTH_CORS_ORIGINS).
+	CORS CORS
+
 	// OpenTenancy makes a tenant of any UUID4 on its first use (AUTH_OPEN_TENANCY),
 	// with strict users where StrictUsers says so (AUTH_STRICT_USERS_DEFAULT).
 	OpenTenancy, StrictUsers bool
@@ -77,6 +81,9 @@ func New(cfg Config) (*API, error) {
 		return nil, errors.New("admin: Config.StoreTimeout is negative")
 	}
 	if err := cfg.Tokens.check(); err != nil {
+		return nil, err
+	}
+	if err := cfg.CORS.check(); err != nil {
 		return nil, err
 	}
 	if cfg.StoreTimeout == 0 {

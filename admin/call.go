@@ -54,6 +54,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 	c.client = a.cfg.Proxies.Client(r)
 	setSecurityHeaders(c.out, c.client.HTTPS)
 	c.out.Set("X-Request-Id", c.id)
+	a.setCORS(c)
 
 	status, body := a.answer(c)
 	if body != nil {
@@ -133,6 +134,7 @@ func (a *API) run(c *call) (reply, error) {
 	}
 	if c.Method == http.MethodOptions && res != nil {
 		c.out.Set("Allow", strings.Join(res.methods, ", "))
+		a.preflight(c, res)
 		return reply{}, nil
 	}
 	// Every path under /api asks for a key first, so that without one nobody

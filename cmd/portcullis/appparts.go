@@ -116,6 +116,7 @@ func (a *app) openAdmin(issuer *identity.Issuer) error {
 		},
 		SealReply: sealing.SealReply, OpenReply: sealing.OpenReply,
 		Proxies:     a.cfg.TrustedProxies,
+		CORS:        corsOf(a.cfg),
 		OpenTenancy: a.cfg.OpenTenancy, StrictUsers: a.cfg.StrictUsersDefault,
 	})
 	if err != nil {
@@ -126,6 +127,14 @@ func (a *app) openAdmin(issuer *identity.Issuer) error {
 		TLSCert: a.cfg.ServerTLS.Cert, TLSKey: a.cfg.ServerTLS.Key, Grace: adminGrace,
 	})
 	return err
+}
+
+// corsOf is what the settings allow web pages.
+func corsOf(cfg *config.Config) admin.CORS {
+	if !cfg.CORS.Enabled {
+		return admin.CORS{}
+	}
+	return admin.CORS{Origins: cfg.CORS.Origins, AnyOrigin: cfg.CORS.AnyOrigin}
 }
 
 // showAddr is an address as a setting names it.

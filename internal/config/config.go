@@ -34,8 +34,10 @@ type Config struct {
 	// one.
 	ServerHost string
 	ServerPort int
-	// ServerTLS is the admin API's TLS. It has no ClientCA.
+	// ServerTLS is the admin API's TLS.
 	ServerTLS TLS
+	// CORS says which web pages may use the admin API.
+	CORS CORS
 	// TrustedProxies are the proxies before the admin API whose forwarding headers
 	// count.
 	TrustedProxies clientaddr.Proxies

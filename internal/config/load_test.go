@@ -227,8 +227,6 @@ func TestUnsupportedSettingsAreNotIgnored(t *testing.T) {
 	asked := map[string]string{
 		"AUTH_ENABLE_AUDIT_LOGGING": "false",
 		"AUTH_STRICT_INPUT":         "true",
-		"AUTH_ALLOW_CORS":           "true",
-		"AUTH_CORS_ORIGINS":         "https://app.example.com",
 		"AUTH_RATE_LIMIT":           "6000/m",
 		"AUTH_RATE_LIMIT_WRITES":    "3000/m",
 		"AUTH_RATE_LIMIT_FAILURES":  "5/m",
@@ -252,7 +250,7 @@ func TestUnsupportedSettingsAreNotIgnored(t *testing.T) {
 	if len(asked) != len(unsupported) {
 		t.Errorf("%d cases for %d unsupported settings", len(asked), len(unsupported))
 	}
-	if cfg, _, err := load(t, "", []string{"AUTH_ALLOW_CORS=no", "AUTH_ENABLE_AUDIT_LOGGING=yes"}); cfg == nil {
+	if cfg, _, err := load(t, "", []string{"AUTH_ENABLE_AUDIT_LOGGING=yes"}); cfg == nil {
 		t.Errorf("what is so anyway, in other words: %v", err)
 	}
 }
