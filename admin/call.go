@@ -50,6 +50,8 @@ func (c *call) actor() store.Actor {
 // happens on the way.
 func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 	began := a.cfg.Cache.Now()
+	// Beyond what a handler reads before it says 413; it is for those that forget to.
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody+1)
 	c := &call{Request: r, id: requestID(r.Header), began: began, now: time.Unix(0, began.Wall), out: w.Header()}
 	c.client = a.cfg.Proxies.Client(r)
 	setSecurityHeaders(c.out, c.client.HTTPS)

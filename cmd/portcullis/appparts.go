@@ -102,7 +102,7 @@ func (a *app) openGate(p *process) (err error) {
 		Core: core, Listen: joinListen(cfg.ExtAuthzListen), Insecure: cfg.ExtAuthzInsecure,
 		TLS:        extauthz.TLS{CertFile: cfg.ExtAuthzTLS.Cert, KeyFile: cfg.ExtAuthzTLS.Key, ClientCAFile: cfg.ExtAuthzTLS.ClientCA},
 		Ready:      func() bool { return a.cache.Snapshot() != nil },
-		DrainDelay: cfg.DrainDelay, DrainTimeout: gateGrace, Logger: a.log,
+		DrainDelay: cfg.DrainDelay, DrainTimeout: gateGrace, Registerer: a.registry, Logger: a.log,
 	})
 	return err
 }
@@ -124,7 +124,8 @@ func (a *app) openAdmin(issuer *identity.Issuer) error {
 	}
 	a.admin, err = admin.NewServer(admin.ServerConfig{
 		Handler: api.Handler(), Addr: a.cfg.ServerAddress(), Logger: a.log,
-		TLSCert: a.cfg.ServerTLS.Cert, TLSKey: a.cfg.ServerTLS.Key, Grace: adminGrace,
+		TLSCert: a.cfg.ServerTLS.Cert, TLSKey: a.cfg.ServerTLS.Key, ClientCA: a.cfg.ServerTLS.ClientCA,
+		Proxies: a.cfg.TrustedProxies, Registerer: a.registry, Grace: adminGrace,
 	})
 	return err
 }
