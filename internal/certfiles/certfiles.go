@@ -123,13 +123,13 @@ func (f *Files) look() {
 	ready, err := f.build(found)
 	if err != nil {
 		f.refused = found.digest
-		f.metrics.reloads.WithLabelValues("failed").Inc()
-		f.metrics.current.Set(0)
 		f.cfg.Logger.Error("the TLS files were not taken; what they held before stays in force", "listener", f.cfg.Listener, "error", err)
+		f.metrics.current.Set(0)
+		f.metrics.reloads.WithLabelValues("failed").Inc()
 		return
 	}
-	f.metrics.reloads.WithLabelValues("ok").Inc()
 	f.take(ready, found)
+	f.metrics.reloads.WithLabelValues("ok").Inc()
 	f.cfg.Logger.Info("new TLS files are in force", "listener", f.cfg.Listener, "cert", f.cfg.Cert,
 		"serial", ready.Certificates[0].Leaf.SerialNumber.Text(16), "not_after", ready.Certificates[0].Leaf.NotAfter)
 }
