@@ -23,17 +23,17 @@ const (
 	defaultMaxConnsPerPeer = 256
 )
 
-// connections bounds the connections of one listener. Where there is no room, a
-// connection without a request in hand makes some: first the oldest that has never
-// brought one, which is what a slow-loris attack is made of, then the oldest idle
-// one. Only where every connection is being answered is a new one refused. So
-// connections that are opened to be held do not keep others out.
+// connections bounds the connections of one listener. Where there is no room, that
+// connection makes some which has gone the longest without a request in hand: since
+// it was opened, or since its last answer. So those that are opened to be held make
+// way, a new one has the time of all others to bring its request, and one that is
+// being answered is never cut off. Where all are, a new one is refused.
 type connections struct {
 	max, maxPerPeer int
 	proxies         clientaddr.Proxies
 
 	mu      sync.Mutex
-	open    list.List // of *trackedConn, the oldest first
+	open    list.List // of *trackedConn, the longest without a request in hand first
 	perPeer map[netip.Prefix]int
 
 	standing prometheus.Gauge
@@ -136,18 +136,13 @@ func (c *connections) admit(conn net.Conn) *trackedConn {
 
 // victim finds the connection to close, of that peer where one is given.
 func (c *connections) victim(within netip.Prefix) *trackedConn {
-	var idle *trackedConn
 	for e := c.open.Front(); e != nil; e = e.Next() {
 		t := e.Value.(*trackedConn)
-		switch {
-		case t.serving > 0 || within.IsValid() && t.peer != within:
-		case !t.served:
+		if t.serving == 0 && (!within.IsValid() || t.peer == within) {
 			return t
-		case idle == nil:
-			idle = t
 		}
 	}
-	return idle
+	return nil
 }
 
 // forget takes a connection out of the count, once. c.mu is held.
@@ -214,8 +209,10 @@ func (t *trackedConn) begin() bool {
 
 func (t *trackedConn) end() {
 	t.all.mu.Lock()
-	t.serving--
-	t.all.mu.Unlock()
+	defer t.all.mu.Unlock()
+	if t.serving--; t.serving == 0 && !t.gone {
+		t.all.open.MoveToBack(t.place)
+	}
 }
 
 type connectionKey struct{}
