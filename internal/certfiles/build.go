@@ -12,7 +12,7 @@ import (
 // build makes the configuration of one look's contents.
 func (f *Files) build(c contents) (*tls.Config, error) {
 	if c.err != nil {
-		return nil, fmt.Errorf("read the TLS files: %w", c.err)
+		return nil, c.err
 	}
 	if _, err := certificates(c.cert); err != nil {
 		return nil, fmt.Errorf("load the TLS certificate %s: %w", f.cfg.Cert, err)

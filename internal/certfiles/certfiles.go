@@ -157,15 +157,18 @@ func (f *Files) read() contents {
 	var c contents
 	h := sha256.New()
 	for _, file := range []struct {
-		path string
-		into *[]byte
-	}{{f.cfg.Cert, &c.cert}, {f.cfg.Key, &c.key}, {f.cfg.ClientCA, &c.clientCA}} {
+		what, path string
+		into       *[]byte
+	}{
+		{"the TLS certificate", f.cfg.Cert, &c.cert}, {"the TLS key", f.cfg.Key, &c.key},
+		{"the client authorities", f.cfg.ClientCA, &c.clientCA},
+	} {
 		if file.path == "" {
 			continue
 		}
 		text, err := readFile(file.path)
-		if err != nil {
-			c.err = errors.Join(c.err, err)
+		if err != nil && c.err == nil {
+			c.err = fmt.Errorf("read %s: %w", file.what, err)
 		}
 		*file.into = text
 		fmt.Fprintf(h, "%d %v\n", len(text), err) // a Hash takes everything

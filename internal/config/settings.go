@@ -209,7 +209,7 @@ func Table() []Setting {
 			Usage: "the form of the program's own log",
 			parse: func(c *Config, v string) error { return oneOf(&c.LogFormat, v, LogJSON, LogText) }},
 		{Name: "AUTH_DEBUG_MODE", Default: "false", Want: wantBool, Bool: true,
-			Usage: "log at level debug where AUTH_LOG_LEVEL is not set; not for production",
+			Usage: "log at level debug where AUTH_LOG_LEVEL is not set, serve profiles at /debug/pprof/ of AUTH_METRICS_LISTEN to this machine, allow `*` in AUTH_CORS_ORIGINS; not for production",
 			parse: func(c *Config, v string) error { return parseBool(&c.DebugMode, v) }},
 	}
 }
