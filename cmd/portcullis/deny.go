@@ -35,9 +35,18 @@ type denyFlags struct {
 
 func (f *denyFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.issuer, "issuer", "", "the `iss` of the tokens (default: AUTH_JWT_ISSUER, our own)")
-	f.lasts = lifetime(store.OwnTokenReach)
-	c.Flags().Var(&f.lasts, "for", "how long the entry stands: until the last token that it refuses has expired; up to 366d")
+	c.Flags().Var(&f.lasts, "for", "how long the entry stands: until the last token that it refuses has expired (default: 1d1m for our own tokens, 366d for others)")
 	f.writeFlags.add(c)
+}
+
+// defaultDenial is how long an entry stands where nobody says: our own tokens live a
+// day at most, and those of others for as long as the policy admits, which is up to
+// a year.
+func defaultDenial(own, issuer string) time.Duration {
+	if issuer == own || issuer == "" {
+		return store.OwnTokenReach
+	}
+	return longestDenial
 }
 
 // deny adds the entry that fill makes.
@@ -45,15 +54,23 @@ func (f *denyFlags) deny(p *process, c *cobra.Command, tenant, sentence string, 
 	if time.Duration(f.lasts) > longestDenial {
 		return usagef("--for: %s is more than 366d", formatLifetime(time.Duration(f.lasts)))
 	}
+	if f.issuer != "" && checkIssuer(f.issuer) != nil {
+		return usagef("--issuer: %w", checkIssuer(f.issuer))
+	}
 	cfg, err := p.settings(c)
 	if err != nil {
 		return err
 	}
 	return withOpenStore(p, c.Context(), cfg, func(ctx context.Context, d desk) error {
-		entry := store.NewDenial{Issuer: cfg.JWTIssuer, Expires: time.Now().Add(time.Duration(f.lasts))}
+		entry := store.NewDenial{Issuer: cfg.JWTIssuer}
 		if c.Flags().Changed("issuer") {
 			entry.Issuer = f.issuer
 		}
+		lasts := time.Duration(f.lasts)
+		if lasts == 0 {
+			lasts = defaultDenial(cfg.JWTIssuer, entry.Issuer)
+		}
+		entry.Expires = time.Now().Add(lasts)
 		if tenant != "" {
 			t, err := d.tenant(ctx, tenant)
 			if err != nil {
@@ -73,14 +90,18 @@ func (f *denyFlags) deny(p *process, c *cobra.Command, tenant, sentence string, 
 	})
 }
 
-// checkTokenWord admits what a token may carry as its jti or kid.
-func checkTokenWord(s string) error {
-	good := s != "" && len(s) <= 256
+// checkTokenWord admits what a token may carry as its jti or kid, checkIssuer what as
+// its iss.
+func checkTokenWord(s string) error { return checkPrintable(s, 256) }
+func checkIssuer(s string) error    { return checkPrintable(s, 1024) }
+
+func checkPrintable(s string, most int) error {
+	good := s != "" && len(s) <= most
 	for i := 0; good && i < len(s); i++ {
 		good = s[i] >= ' ' && s[i] < 0x7f
 	}
 	if !good {
-		return fmt.Errorf("%q will not do: use 1 to 256 printable ASCII characters", shorten(s))
+		return fmt.Errorf("%q will not do: use 1 to %d printable ASCII characters", shorten(s), most)
 	}
 	return nil
 }

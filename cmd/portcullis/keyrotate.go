@@ -47,7 +47,7 @@ client.`,
 					Tenant: t.ID, Name: name, Presented: former.Digest, Overlap: time.Duration(overlap),
 					New: store.NewKey{
 						Tenant: t.ID, Name: name, Digest: identity.KeyDigest(secret), Prefix: string(secret[:8]),
-						Scopes: former.Scopes, Expires: expires.expiry(now), RotateAt: rotateAfter.expiry(now),
+						Scopes: former.Scopes, Expires: again(now, expires, former.Created, former.Expires), RotateAt: again(now, rotateAfter, former.Created, former.RotateAt),
 					},
 					ReplayUntil: now, // nobody retries: the secret is on standard output
 				}
@@ -66,12 +66,21 @@ client.`,
 	tenantFlag(c, &tenant)
 	c.Flags().StringVar(&name, "name", "", "the client's `name`")
 	c.Flags().Var(&overlap, "overlap", "how long the former secrets go on working, up to 30d (default: not at all)")
-	c.Flags().Var(&expires, "expires", "for how long the new secret opens anything, such as 90d (default: until it is revoked)")
+	c.Flags().Var(&expires, "expires", "for how long the new secret opens anything, such as 90d (default: as long as the former one)")
 	rotateAfterFlag(c, &rotateAfter)
 	waitFlag(c, &wait)
 	addJSONFlag(c, &asJSON)
 	p.addSettings(c, storeSettings)
 	return c
+}
+
+// again is the end of a new secret: after what was asked for, else after as long as
+// the former one was to live; zero for one without an end.
+func again(now time.Time, asked lifetime, created, end time.Time) time.Time {
+	if asked != 0 || end.IsZero() {
+		return asked.expiry(now)
+	}
+	return now.Add(end.Sub(created))
 }
 
 // rotateAfterFlag is the --rotate-after of commands that make a client key.

@@ -21,10 +21,11 @@ other in PEM; give it to every admin process and restart them first:
   openssl genpkey -algorithm ed25519 > next.pem      # or as the key that signs was made
   cat next.pem >> signing.pem
 
-The command publishes the next key's public half, waits until every live sidecar
-has it, and then makes the key sign. The former key verifies until its last token
-has expired, a day at most; then take it out of the list. A run that is cut off is
-taken up where it stood.
+Every admin process must have the next key: one that lacks it issues no token once
+it signs. The command publishes the next key's public half, waits until every live
+sidecar has it, and then makes the key sign. The former key verifies until its last
+token has expired, a day at most; then take it out of the list. A run that is cut
+off is taken up where it stood.
 
   --list          shows the public keys: which signs, and until when others verify
   --withdraw KID  takes a key out at once, for when others may know it: every token
@@ -74,7 +75,7 @@ func newRotateSigningCommand(p *process) *cobra.Command {
 	}
 	c.Flags().BoolVar(&flags.list, "list", false, "show the public keys, and change nothing")
 	c.Flags().StringVar(&flags.withdraw, "withdraw", "", "take the key of this `id` out at once")
-	c.Flags().StringVar(&flags.kid, "kid", "", "the `id` of the key that is to sign (default: the first of the list that does not)")
+	c.Flags().StringVar(&flags.kid, "kid", "", "the `id` of the key that is to sign (default: the first behind the one that signs which never did)")
 	c.Flags().BoolVar(&flags.force, "force", false, "go on though a live sidecar does not have the key in time; it refuses the new tokens until it has")
 	c.MarkFlagsMutuallyExclusive("list", "withdraw", "kid")
 	c.Flags().Var(&flags.wait, "wait", "how long live sidecars may take to get the key")
@@ -153,7 +154,7 @@ func rotateSigning(ctx context.Context, p *process, cfg *config.Config, d desk, 
 		return err
 	}
 	current := signer(all)
-	next, err := nextSigner(cfg.JWTPrivateKeys, current, flags.kid)
+	next, err := nextSigner(cfg.JWTPrivateKeys, all, flags.kid)
 	if err != nil {
 		return err
 	}
@@ -199,27 +200,34 @@ func rotateSigning(ctx context.Context, p *process, cfg *config.Config, d desk, 
 	return nil
 }
 
-// nextSigner picks the key that is to sign.
-func nextSigner(keys []*identity.PrivateKey, current, kid string) (*identity.PrivateKey, error) {
+// nextSigner picks the key that is to sign: the one that is asked for, else the first
+// behind the key that signs which never did. So a run that is repeated goes no
+// further, and no retired key comes back.
+func nextSigner(keys []*identity.PrivateKey, known []store.SigningKey, kid string) (*identity.PrivateKey, error) {
 	if len(keys) == 0 {
 		return nil, usagef("AUTH_JWT_PRIVATE_KEY is not set: name the file with the key that signs and the next one in AUTH_JWT_PRIVATE_KEY_FILE")
 	}
-	var only *identity.PrivateKey
-	for _, k := range keys {
-		switch {
-		case kid != "" && k.KeyID() == kid, kid == "" && k.KeyID() != current:
-			return k, nil
-		}
-		only = k
+	at := func(id string) int {
+		return slices.IndexFunc(keys, func(k *identity.PrivateKey) bool { return k.KeyID() == id })
 	}
 	if kid != "" {
+		if n := at(kid); n >= 0 {
+			return keys[n], nil
+		}
 		return nil, usagef("--kid: AUTH_JWT_PRIVATE_KEY has no key %s: its first is %s", kid, keys[0])
 	}
-	if only.KeyID() == current {
-		return nil, refusedf("AUTH_JWT_PRIVATE_KEY has the key that signs alone: make another (such as `openssl genpkey -algorithm ed25519`), " +
-			"put it behind the first in the same file, restart every admin process with it, and run this again")
+	current := signer(known)
+	for _, k := range keys[at(current)+1:] {
+		signed := slices.ContainsFunc(known, func(s store.SigningKey) bool { return s.KeyID == k.KeyID() && !s.Signs.IsZero() })
+		if !signed {
+			return k, nil
+		}
 	}
-	return only, nil
+	if n := at(current); n > 0 {
+		return keys[n], nil // the rotation was made: the keys before it are former ones
+	}
+	return nil, refusedf("AUTH_JWT_PRIVATE_KEY has no key behind the one that signs: make another (such as `openssl genpkey -algorithm ed25519`), " +
+		"put it behind the others in the same file, restart every admin process with it, and run this again")
 }
 
 // mustNotBeDenied refuses a key of our own whose tokens are denied.

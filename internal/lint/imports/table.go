@@ -35,6 +35,7 @@ var directions = []direction{
 	{place: "internal/authdata", libraries: []string{"github.com/jackc/pgx", "modernc.org/sqlite"}},
 	{place: "internal/certfiles", libraries: []string{"github.com/prometheus"}},
 	{place: "internal/clientaddr"},
+	{place: "internal/authimport", house: []string{"internal/authdata", "internal/identity", "internal/store"}},
 	{place: "internal/tuning"},
 	{place: "internal/rotation", house: []string{"internal/store"}},
 	{place: "internal/config", house: []string{"internal/clientaddr", "internal/decisionlog", "internal/identity", "internal/sealing", "internal/store", "policy"}, libraries: []string{anyLibrary}},

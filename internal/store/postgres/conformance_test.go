@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -75,6 +76,7 @@ func TestConformance(t *testing.T) {
 			t.Helper()
 			pastExec(t, urlOf(st), statements...)
 		},
+		Bytes: func(b []byte) string { return fmt.Sprintf(`'\x%x'`, b) },
 		Count: func(t *testing.T, st store.Store, query string) int64 {
 			t.Helper()
 			return pastCount(t, urlOf(st), query)

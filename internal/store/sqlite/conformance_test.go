@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -16,6 +17,7 @@ import (
 
 func TestConformance(t *testing.T) {
 	var originals copies
+	var files pastOnce
 	storetest.Run(t, storetest.Harness{
 		Open: func(t *testing.T, masters *sealing.Masters) store.Store {
 			return openWith(t, Config{Path: filepath.Join(t.TempDir(), "store.db"), Masters: masters})
@@ -50,16 +52,17 @@ func TestConformance(t *testing.T) {
 		},
 		Exec: func(t *testing.T, st store.Store, statements ...string) {
 			t.Helper()
-			db := past(t, st)
+			db := files.past(t, st)
 			for _, sql := range statements {
 				if _, err := db.Exec(sql); err != nil {
 					t.Fatalf("%s: %v", sql, err)
 				}
 			}
 		},
+		Bytes: func(b []byte) string { return fmt.Sprintf("x'%x'", b) },
 		Count: func(t *testing.T, st store.Store, query string) (n int64) {
 			t.Helper()
-			if err := past(t, st).QueryRow(query).Scan(&n); err != nil {
+			if err := files.past(t, st).QueryRow(query).Scan(&n); err != nil {
 				t.Fatalf("%s: %v", query, err)
 			}
 			return n
@@ -145,6 +148,20 @@ func past(t *testing.T, st store.Store) *sql.DB {
 			t.Errorf("close: %v", err)
 		}
 	})
+	return db
+}
+
+// pastOnce is past, opened once for each store.
+type pastOnce struct{ open sync.Map } // *Store to *sql.DB
+
+func (p *pastOnce) past(t *testing.T, st store.Store) *sql.DB {
+	t.Helper()
+	if db, ok := p.open.Load(st); ok {
+		return db.(*sql.DB)
+	}
+	db := past(t, st)
+	p.open.Store(st, db)
+	t.Cleanup(func() { p.open.Delete(st) }) // before it is closed
 	return db
 }
 

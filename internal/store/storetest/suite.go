@@ -37,6 +37,8 @@ type Harness struct {
 	// Exec runs statements of SQL on the database of st past the store, as other
 	// hands would. Tables go by their bare names.
 	Exec func(t *testing.T, st store.Store, statements ...string)
+	// Bytes writes bytes as a literal of SQL.
+	Bytes func(b []byte) string
 	// Count reads the one whole number that a query gives, past the store.
 	Count func(t *testing.T, st store.Store, query string) int64
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"portcullis/internal/store"
+	"portcullis/policy"
 )
 
 // testUnreadableTokens is what testUnreadable holds of the deny-list and of refresh
@@ -34,6 +35,28 @@ func testUnreadableTokens(t *testing.T, h Harness) {
 		if n := len(k.base().Denied); n != 5 {
 			t.Errorf("%d denied, want three access tokens, alice and the client", n)
 		}
+	})
+
+	t.Run("refresh tokens that were given another's index, and an entry that refuses another", func(t *testing.T) {
+		// Whoever may write to the tables makes bob's token alice's, and mallory's mark trudy's.
+		k := newSealedKit(t, h)
+		k.aFamily(k.tenant, 1, "app", "alice", time.Time{})
+		k.aFamily(k.tenant, 2, "app", "bob", time.Time{})
+		d := k.deny(denyUser(k.tenant, "mallory", expiry.Add(-time.Hour), expiry))
+		trudy := store.DenySubjectDigest(k.tenant, k.index(k.tenant, policy.KindUser, "trudy"), issuer)
+		his := h.Count(t, k.Store, "SELECT max(id) FROM refresh_families")
+		h.Exec(t, k.Store, fmt.Sprintf("UPDATE refresh_families SET principal_index = (SELECT o.principal_index FROM refresh_families AS o WHERE o.id < %d) WHERE id = %d", his, his),
+			fmt.Sprintf("UPDATE deny_list SET digest = %s WHERE id = %d", h.Bytes(trudy[:]), d.ID))
+		for _, on := range []*kit{k, k.second()} {
+			tokens := &damaged{kit: on, table: store.SealRefresh, column: "user_id", row: his}
+			tokens.unreadable("his token", theError(on.Refresh(k.ctx, digestOf("token 2"))))
+			_, _, err := on.UseRefresh(k.ctx, k.by, k.tenant, "app", digestOf("token 2"), digestOf("next"), accessOf("next", expiry))
+			tokens.unreadable("the use of his token", err)
+			entries := &damaged{kit: on, table: store.SealDenials, column: "principal_id", row: d.ID}
+			entries.unreadable("the deny-list", theError(on.DenialList(k.ctx, k.tenant, 0, 10)))
+		}
+		k.refreshed("token 1", "her next", accessOf("her next", expiry))
+		k.done(k.Allow(k.ctx, k.by, k.tenant, d.ID))
 	})
 
 	t.Run("what a rotation left of the deny-list and of refresh tokens is taken away", func(t *testing.T) {
