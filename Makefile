@@ -79,7 +79,7 @@ tidy:
 
 .PHONY: tools
 tools: ## fetch Envoy, Postgres, an OpenID provider and an OAuth client into .tools where they are not installed
-	@$(GO) run ./internal/testkit/fetch || [ "$${PORTCULLIS_REQUIRE_ENVOY:-}$${PORTCULLIS_REQUIRE_POSTGRES:-}$${PORTCULLIS_REQUIRE_OIDC:-}$${PORTCULLIS_REQUIRE_AUTHLIB:-}" = "" ]
+	@$(GO) run ./internal/testkit/fetch || [ "$${PORTCULLIS_REQUIRE_ENVOY:-}$${PORTCULLIS_REQUIRE_POSTGRES:-}$${PORTCULLIS_REQUIRE_OIDC:-}$${PORTCULLIS_REQUIRE_AUTHLIB:-}$${PORTCULLIS_REQUIRE_NGINX:-}" = "" ]
 
 $(STATICCHECK):
 	@mkdir -p .tools/bin

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"portcullis/cache"
+	"portcullis/internal/clientaddr"
 	"portcullis/internal/store"
 )
 
@@ -32,6 +33,14 @@ type Config struct {
 	// SealReply seals the reply of a key's rotation so that only who presents the same
 	// secret for the same use opens it, with OpenReply. Required.
 	SealReply, OpenReply func(presented, use, text string) (string, error)
+
+	// Proxies are the networks whose X-Forwarded-For and -Proto count
+	// (AUTH_TRUSTED_PROXIES); the zero Proxies trusts nobody.
+	Proxies clientaddr.Proxies
+
+	// CORS says which web pages may read the answers (AUTH_ALLOW_CORS,
+	// AUTH_CORS_ORIGINS).
+	CORS CORS
 
 	// OpenTenancy makes a tenant of any UUID4 on its first use (AUTH_OPEN_TENANCY),
 	// with strict users where StrictUsers says so (AUTH_STRICT_USERS_DEFAULT).
@@ -72,6 +81,9 @@ func New(cfg Config) (*API, error) {
 		return nil, errors.New("admin: Config.StoreTimeout is negative")
 	}
 	if err := cfg.Tokens.check(); err != nil {
+		return nil, err
+	}
+	if err := cfg.CORS.check(); err != nil {
 		return nil, err
 	}
 	if cfg.StoreTimeout == 0 {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"portcullis/cache"
+	"portcullis/internal/clientaddr"
 	"portcullis/internal/store"
 	"portcullis/policy"
 )
@@ -20,7 +21,8 @@ type call struct {
 	*http.Request
 	id      string // the request id
 	began   cache.Instant
-	now     time.Time   // began as a time
+	now     time.Time // began as a time
+	client  clientaddr.Client
 	out     http.Header // of the response
 	pattern string      // of the resource; "" where none was found
 	route   *route      // nil where none was found
@@ -37,7 +39,7 @@ func (c *call) actor() store.Actor {
 	return store.Actor{
 		Name:      policy.KindClient.String() + ":" + c.key.Name,
 		Tenant:    c.key.Tenant,
-		Address:   clientAddress(c.Request),
+		Address:   c.client.String(),
 		UserAgent: userAgent(c.Request.Header),
 		RequestID: c.id,
 		Ack:       c.wait.all,
@@ -48,9 +50,13 @@ func (c *call) actor() store.Actor {
 // happens on the way.
 func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 	began := a.cfg.Cache.Now()
+	// Beyond what a handler reads before it says 413; it is for those that forget to.
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody+1)
 	c := &call{Request: r, id: requestID(r.Header), began: began, now: time.Unix(0, began.Wall), out: w.Header()}
-	setSecurityHeaders(c.out, r.TLS != nil)
+	c.client = a.cfg.Proxies.Client(r)
+	setSecurityHeaders(c.out, c.client.HTTPS)
 	c.out.Set("X-Request-Id", c.id)
+	a.setCORS(c)
 
 	status, body := a.answer(c)
 	if body != nil {
@@ -130,6 +136,7 @@ func (a *API) run(c *call) (reply, error) {
 	}
 	if c.Method == http.MethodOptions && res != nil {
 		c.out.Set("Allow", strings.Join(res.methods, ", "))
+		a.preflight(c, res)
 		return reply{}, nil
 	}
 	// Every path under /api asks for a key first, so that without one nobody

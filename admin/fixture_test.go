@@ -14,6 +14,7 @@ import (
 
 	"portcullis/admin"
 	"portcullis/cache"
+	"portcullis/internal/clientaddr"
 	"portcullis/internal/identity"
 	"portcullis/internal/sealing"
 	"portcullis/internal/store"
@@ -69,6 +70,8 @@ type options struct {
 	openTenancy bool
 	issuer      identity.IssuerConfig // the zero one signs HS256
 	lifetime    time.Duration         // of access tokens
+	proxies     clientaddr.Proxies
+	cors        admin.CORS
 }
 
 // house is a served admin API over a real store and a running cache, with one
@@ -126,7 +129,7 @@ func newHouse(t testing.TB, o options) *house {
 		Store: h.store, Cache: h.cache, Registerer: h.metrics, Logger: logger, AuditChecks: o.auditChecks,
 		Tokens:    admin.Tokens{Issuer: h.issuer, Name: o.issuer.Issuer, Audience: o.issuer.Audience, Lifetime: o.lifetime},
 		SealReply: sealing.SealReply, OpenReply: sealing.OpenReply,
-		OpenTenancy: o.openTenancy,
+		OpenTenancy: o.openTenancy, Proxies: o.proxies, CORS: o.cors,
 	})
 	must(t, err)
 	server, err := admin.NewServer(admin.ServerConfig{Handler: h.api.Handler(), Addr: "127.0.0.1:0", Logger: logger, Grace: 5 * time.Second})

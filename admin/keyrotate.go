@@ -143,7 +143,7 @@ func (a *API) retired(c *call, res *resource, refused error) (reply, error) {
 		Time: c.now, Tenant: tenant, Actor: policy.KindClient.String() + ":" + former.Client, Action: store.ActionRotateKey,
 		Resource: store.ClientKeyResource(former.Client), Details: `{"replay":true}`,
 		Outcome: store.OutcomeUnchanged.String(), Success: true,
-		Address: clientAddress(c.Request), UserAgent: userAgent(c.Header), RequestID: c.id, Revision: a.cfg.Cache.Applied(),
+		Address: c.client.String(), UserAgent: userAgent(c.Header), RequestID: c.id, Revision: a.cfg.Cache.Applied(),
 	}
 	if err := a.cfg.Store.RecordAudit(ctx, []store.AuditEntry{by}); err != nil {
 		return reply{}, err

@@ -28,7 +28,7 @@ func (a *API) openTenant(c *call) (*cache.Key, policy.Reason, error) {
 		return nil, 0, &failure{status: http.StatusTooManyRequests, message: "Too many new tenants. Try again in a minute."}
 	}
 	by := store.Actor{
-		Name: "open-tenancy", Address: clientAddress(c.Request), UserAgent: userAgent(c.Header), RequestID: c.id,
+		Name: "open-tenancy", Address: c.client.String(), UserAgent: userAgent(c.Header), RequestID: c.id,
 	}
 	key := store.NewKey{
 		Name: openKeyName, Digest: identity.KeyDigest(c.secret), Prefix: string(c.secret[:8]), Scopes: store.DefaultScopes(),

@@ -3,7 +3,6 @@ package admin
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -63,16 +62,6 @@ func validRequestID(s string) bool {
 		}
 	}
 	return true
-}
-
-// clientAddress is the peer's IP address, without port and zone.
-func clientAddress(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return "" // a unix socket has no address
-	}
-	host, _, _ = strings.Cut(host, "%")
-	return host
 }
 
 // userAgent is the header as the audit keeps it: bounded, valid UTF-8, no

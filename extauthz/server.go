@@ -2,16 +2,20 @@ package extauthz
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
+
+	"portcullis/internal/certfiles"
 )
 
 // ServerConfig is what a Server is made of.
@@ -34,7 +38,8 @@ type ServerConfig struct {
 	// default 10 s.
 	DrainTimeout time.Duration
 
-	Logger *slog.Logger // nil: discards
+	Registerer prometheus.Registerer // nil: no metrics
+	Logger     *slog.Logger          // nil: discards
 }
 
 // Server carries a Core over gRPC, with grpc.health.v1 beside it.
@@ -42,6 +47,7 @@ type Server struct {
 	cfg       ServerConfig
 	listeners []net.Listener
 	grpc      *grpc.Server
+	files     *certfiles.Files // nil without TLS
 	health    *healthService
 }
 
@@ -83,11 +89,15 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("extauthz: %w", err)
 	}
-	encryption, err := cfg.TLS.load()
+	files, err := cfg.TLS.open(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("extauthz: %w", err)
 	}
-	s := &Server{cfg: cfg, health: newHealthService()}
+	var encryption *tls.Config
+	if files != nil {
+		encryption = files.TLS()
+	}
+	s := &Server{cfg: cfg, files: files, health: newHealthService()}
 	for _, e := range endpoints {
 		l, err := listen(e, encryption != nil, cfg.Insecure)
 		if err != nil {
@@ -138,6 +148,9 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 			return nil
 		})
+	}
+	if s.files != nil {
+		g.Go(func() error { return s.files.Run(ctx) })
 	}
 	g.Go(func() error {
 		s.awaitReady(ctx)

@@ -3,51 +3,40 @@ package extauthz
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
-	"os"
+	"time"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"portcullis/internal/certfiles"
 )
 
-// TLS names the files of a server's TLS. The zero TLS is none.
+// TLS names the files of a server's TLS. The zero TLS is none. Changed files are
+// taken while the server runs.
 type TLS struct {
 	CertFile string // PEM, the leaf first
 	KeyFile  string // PEM
 	// ClientCAFile holds the PEM certificates of the authorities that sign clients.
 	// Where it is set, only a client with a certificate of theirs is served.
 	ClientCAFile string
+	// Every is how often the files are looked at; 0 is 2 s.
+	Every time.Duration
 }
 
-// load reads the files. It returns nil where no TLS is asked for.
-func (t TLS) load() (*tls.Config, error) {
+// open reads the files. It returns nil where no TLS is asked for.
+func (t TLS) open(cfg ServerConfig) (*certfiles.Files, error) {
 	switch {
 	case t == TLS{}:
 		return nil, nil
 	case t.CertFile == "" || t.KeyFile == "":
 		return nil, errors.New("TLS needs both a certificate (AUTH_EXTAUTHZ_TLS_CERT) and its key (AUTH_EXTAUTHZ_TLS_KEY)")
 	}
-	pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("load the TLS certificate: %w", err)
-	}
-	cfg := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
-	if t.ClientCAFile == "" {
-		return cfg, nil
-	}
-	pem, err := os.ReadFile(t.ClientCAFile)
-	if err != nil {
-		return nil, fmt.Errorf("load the client authorities: %w", err)
-	}
-	cfg.ClientCAs = x509.NewCertPool()
-	if !cfg.ClientCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("load the client authorities: %s holds no PEM certificate", t.ClientCAFile)
-	}
-	cfg.ClientAuth = tls.RequireAndVerifyClientCert
-	return cfg, nil
+	return certfiles.Open(certfiles.Config{
+		Cert: t.CertFile, Key: t.KeyFile, ClientCA: t.ClientCAFile, NextProtos: []string{"h2"},
+		Listener: "extauthz", Every: t.Every, Logger: cfg.Logger, Registerer: cfg.Registerer,
+	})
 }
 
 // mixedCredentials speaks TLS on TCP connections and nothing on unix sockets,

@@ -99,7 +99,7 @@ func openApp(ctx context.Context, p *process, cfg *config.Config, log *slog.Logg
 			return nil, err
 		}
 	}
-	if a.ops, err = newOpsServer(cfg.MetricsListen, a.registry, a.readiness, log); err != nil {
+	if a.ops, err = newOpsServer(cfg.MetricsListen, a.registry, a.readiness, log, cfg.DebugMode); err != nil {
 		return nil, err
 	}
 	if is.admin { // last: its server closes only by having run

@@ -102,7 +102,7 @@ func (a *app) openGate(p *process) (err error) {
 		Core: core, Listen: joinListen(cfg.ExtAuthzListen), Insecure: cfg.ExtAuthzInsecure,
 		TLS:        extauthz.TLS{CertFile: cfg.ExtAuthzTLS.Cert, KeyFile: cfg.ExtAuthzTLS.Key, ClientCAFile: cfg.ExtAuthzTLS.ClientCA},
 		Ready:      func() bool { return a.cache.Snapshot() != nil },
-		DrainDelay: cfg.DrainDelay, DrainTimeout: gateGrace, Logger: a.log,
+		DrainDelay: cfg.DrainDelay, DrainTimeout: gateGrace, Registerer: a.registry, Logger: a.log,
 	})
 	return err
 }
@@ -115,6 +115,8 @@ func (a *app) openAdmin(issuer *identity.Issuer) error {
 			Lifetime: a.cfg.JWTAccessTokenLifetime, RefreshLifetime: a.cfg.JWTRefreshTokenLifetime,
 		},
 		SealReply: sealing.SealReply, OpenReply: sealing.OpenReply,
+		Proxies:     a.cfg.TrustedProxies,
+		CORS:        corsOf(a.cfg),
 		OpenTenancy: a.cfg.OpenTenancy, StrictUsers: a.cfg.StrictUsersDefault,
 	})
 	if err != nil {
@@ -122,9 +124,18 @@ func (a *app) openAdmin(issuer *identity.Issuer) error {
 	}
 	a.admin, err = admin.NewServer(admin.ServerConfig{
 		Handler: api.Handler(), Addr: a.cfg.ServerAddress(), Logger: a.log,
-		TLSCert: a.cfg.ServerTLS.Cert, TLSKey: a.cfg.ServerTLS.Key, Grace: adminGrace,
+		TLSCert: a.cfg.ServerTLS.Cert, TLSKey: a.cfg.ServerTLS.Key, ClientCA: a.cfg.ServerTLS.ClientCA,
+		Proxies: a.cfg.TrustedProxies, Registerer: a.registry, Grace: adminGrace,
 	})
 	return err
+}
+
+// corsOf is what the settings allow web pages.
+func corsOf(cfg *config.Config) admin.CORS {
+	if !cfg.CORS.Enabled {
+		return admin.CORS{}
+	}
+	return admin.CORS{Origins: cfg.CORS.Origins, AnyOrigin: cfg.CORS.AnyOrigin}
 }
 
 // showAddr is an address as a setting names it.

@@ -21,13 +21,13 @@ import (
 )
 
 // opsServer serves /metrics, /healthz and /readyz. It asks for no credential and
-// tells none.
+// tells none. In debug mode it serves profiles too, to this machine.
 type opsServer struct {
 	http      *http.Server
 	listeners []net.Listener
 }
 
-func newOpsServer(addrs []config.Listen, registry *prometheus.Registry, ready *readiness, log *slog.Logger) (*opsServer, error) {
+func newOpsServer(addrs []config.Listen, registry *prometheus.Registry, ready *readiness, log *slog.Logger, debug bool) (*opsServer, error) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelError), Registry: registry,
@@ -37,8 +37,12 @@ func newOpsServer(addrs []config.Listen, registry *prometheus.Registry, ready *r
 		fmt.Fprintln(w, "ok") // the process lives
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { serveReady(w, r, ready.state()) })
+	handler := http.Handler(mux)
+	if debug {
+		handler = withProfiles(mux)
+	}
 	s := &opsServer{http: &http.Server{
-		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelInfo),
 	}}

@@ -13,6 +13,7 @@ import (
 // crossCheck judges settings that are valid alone and may not be together.
 func (l *loader) crossCheck(c *Config) {
 	l.checkTLS(c)
+	l.checkCORS(c)
 	l.checkStore(c)
 	l.checkToken(c)
 	l.checkEncryption(c)
@@ -29,6 +30,9 @@ func (l *loader) checkTLS(c *Config) {
 	l.checkPair("AUTH_SERVER_TLS_CERT", "AUTH_SERVER_TLS_KEY", c.ServerTLS)
 	if c.ExtAuthzTLS.ClientCA != "" && !c.ExtAuthzTLS.Enabled() {
 		l.problem("AUTH_EXTAUTHZ_TLS_CLIENT_CA", "client certificates need TLS: set AUTH_EXTAUTHZ_TLS_CERT and AUTH_EXTAUTHZ_TLS_KEY as well")
+	}
+	if c.ServerTLS.ClientCA != "" && !c.ServerTLS.Enabled() {
+		l.problem("AUTH_SERVER_TLS_CLIENT_CA", "client certificates need TLS: set AUTH_SERVER_TLS_CERT and AUTH_SERVER_TLS_KEY as well")
 	}
 	if !c.ExtAuthzTLS.Enabled() && !c.ExtAuthzInsecure {
 		for _, listen := range c.ExtAuthzListen {
@@ -69,7 +73,7 @@ func (l *loader) checkStore(c *Config) {
 		l.problem("AUTH_SQLITE_PATH", "%v: set HOME, or name the file in full", err)
 	}
 	c.SQLitePath = path
-	for _, name := range []*string{&c.PolicyFile, &c.DecisionLogFile, &c.ExtAuthzTLS.Cert, &c.ExtAuthzTLS.Key, &c.ExtAuthzTLS.ClientCA, &c.ServerTLS.Cert, &c.ServerTLS.Key} {
+	for _, name := range []*string{&c.PolicyFile, &c.DecisionLogFile, &c.ExtAuthzTLS.Cert, &c.ExtAuthzTLS.Key, &c.ExtAuthzTLS.ClientCA, &c.ServerTLS.Cert, &c.ServerTLS.Key, &c.ServerTLS.ClientCA} {
 		if expanded, err := l.home(*name); err == nil {
 			*name = expanded
 		}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"time"
 
+	"portcullis/internal/clientaddr"
 	"portcullis/internal/decisionlog"
 	"portcullis/internal/identity"
 	"portcullis/internal/sealing"
@@ -33,8 +34,13 @@ type Config struct {
 	// one.
 	ServerHost string
 	ServerPort int
-	// ServerTLS is the admin API's TLS. It has no ClientCA.
+	// ServerTLS is the admin API's TLS.
 	ServerTLS TLS
+	// CORS says which web pages may use the admin API.
+	CORS CORS
+	// TrustedProxies are the proxies before the admin API whose forwarding headers
+	// count.
+	TrustedProxies clientaddr.Proxies
 	// MetricsListen are the addresses of /metrics, /healthz and /readyz.
 	MetricsListen []Listen
 

@@ -174,6 +174,7 @@ func TestValues(t *testing.T) {
 		{"AUTH_TENANTS", []string{"all", "default", "acme, globex"}, []string{"all,acme", "acme,acme", "acme,", "a/b", strings.Repeat("a", 65), "é"}},
 		{"AUTH_SERVER_HOST", []string{"::1", "[::1]", "localhost", "127.0.0.1"}, []string{"127.0.0.1:5000", "a/b", "http://x", "1.2.3", "a b"}},
 		{"AUTH_SERVER_PORT", []string{"0", "65535"}, []string{"65536", "-1", "+1", "5000/tcp", "x", "1.0"}},
+		{"AUTH_TRUSTED_PROXIES", []string{"10.0.0.0/8", "10.0.0.1, 2001:db8::/32"}, []string{"0.0.0.0/0", "::/0", "10.0.0.1/8", "proxy.example.com", "10.0.0.0/8,", "*"}},
 		{"AUTH_METRICS_LISTEN", []string{"0.0.0.0:9190", ":9190", "unix:///run/m.sock"}, []string{"off", "9190"}},
 		{"AUTH_DATABASE_URL", []string{"postgres://u:p@h/db", "postgresql://a:1,b:2/db?target_session_attrs=read-write"},
 			[]string{"mysql://h/db", "postgres://", "host=h", "postgresql+psycopg2://h/db", "sqlite:///x.db", "postgres://h\n"}},
@@ -226,9 +227,6 @@ func TestUnsupportedSettingsAreNotIgnored(t *testing.T) {
 	asked := map[string]string{
 		"AUTH_ENABLE_AUDIT_LOGGING": "false",
 		"AUTH_STRICT_INPUT":         "true",
-		"AUTH_ALLOW_CORS":           "true",
-		"AUTH_CORS_ORIGINS":         "https://app.example.com",
-		"AUTH_TRUSTED_PROXIES":      "10.0.0.0/8",
 		"AUTH_RATE_LIMIT":           "6000/m",
 		"AUTH_RATE_LIMIT_WRITES":    "3000/m",
 		"AUTH_RATE_LIMIT_FAILURES":  "5/m",
@@ -252,7 +250,7 @@ func TestUnsupportedSettingsAreNotIgnored(t *testing.T) {
 	if len(asked) != len(unsupported) {
 		t.Errorf("%d cases for %d unsupported settings", len(asked), len(unsupported))
 	}
-	if cfg, _, err := load(t, "", []string{"AUTH_ALLOW_CORS=no", "AUTH_ENABLE_AUDIT_LOGGING=yes"}); cfg == nil {
+	if cfg, _, err := load(t, "", []string{"AUTH_ENABLE_AUDIT_LOGGING=yes"}); cfg == nil {
 		t.Errorf("what is so anyway, in other words: %v", err)
 	}
 }

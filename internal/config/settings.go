@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"portcullis/internal/clientaddr"
 	"portcullis/internal/decisionlog"
 	"portcullis/internal/identity"
 	"portcullis/internal/sealing"
@@ -94,6 +95,18 @@ func Table() []Setting {
 		{Name: "AUTH_SERVER_TLS_KEY", Want: wantFile,
 			Usage: "private key of the admin API",
 			parse: func(c *Config, v string) error { return parseFile(&c.ServerTLS.Key, v) }},
+		{Name: "AUTH_SERVER_TLS_CLIENT_CA", Want: wantFile,
+			Usage: "authorities one of which must have signed the certificate of every caller of the admin API (mTLS)",
+			parse: func(c *Config, v string) error { return parseFile(&c.ServerTLS.ClientCA, v) }},
+		{Name: "AUTH_ALLOW_CORS", Default: "false", Want: wantBool, Bool: true,
+			Usage: "let the web pages of AUTH_CORS_ORIGINS use the admin API",
+			parse: func(c *Config, v string) error { return parseBool(&c.CORS.Enabled, v) }},
+		{Name: "AUTH_CORS_ORIGINS", Want: wantOrigins,
+			Usage: "the origins of those pages, exactly as browsers write them; `*` is every one, in debug mode only",
+			parse: func(c *Config, v string) error { return parseOrigins(&c.CORS, v) }},
+		{Name: "AUTH_TRUSTED_PROXIES", Want: "networks and addresses joined by commas, such as 10.0.0.0/8,192.0.2.7",
+			Usage: "the proxies before the admin API whose X-Forwarded-For and X-Forwarded-Proto count; nobody else's do",
+			parse: func(c *Config, v string) (err error) { c.TrustedProxies, err = clientaddr.ParseProxies(v); return err }},
 		{Name: "AUTH_METRICS_LISTEN", Default: "127.0.0.1:9190", Want: wantListen,
 			Usage: "where /metrics, /healthz and /readyz are served, without TLS",
 			parse: func(c *Config, v string) (err error) { c.MetricsListen, err = parseListen(v); return err }},
@@ -196,7 +209,7 @@ func Table() []Setting {
 			Usage: "the form of the program's own log",
 			parse: func(c *Config, v string) error { return oneOf(&c.LogFormat, v, LogJSON, LogText) }},
 		{Name: "AUTH_DEBUG_MODE", Default: "false", Want: wantBool, Bool: true,
-			Usage: "log at level debug where AUTH_LOG_LEVEL is not set; not for production",
+			Usage: "log at level debug where AUTH_LOG_LEVEL is not set, serve profiles at /debug/pprof/ of AUTH_METRICS_LISTEN to this machine, allow `*` in AUTH_CORS_ORIGINS; not for production",
 			parse: func(c *Config, v string) error { return parseBool(&c.DebugMode, v) }},
 	}
 }
@@ -208,9 +221,6 @@ func Table() []Setting {
 var unsupported = []struct{ name, also string }{
 	{"AUTH_ENABLE_AUDIT_LOGGING", "true"},
 	{"AUTH_STRICT_INPUT", "false"},
-	{"AUTH_ALLOW_CORS", "false"},
-	{"AUTH_CORS_ORIGINS", ""},
-	{"AUTH_TRUSTED_PROXIES", ""},
 	{"AUTH_RATE_LIMIT", ""},
 	{"AUTH_RATE_LIMIT_WRITES", ""},
 	{"AUTH_RATE_LIMIT_FAILURES", ""},

@@ -20,6 +20,7 @@ func main() {
 		{"postgres", testkit.FindPostgres},
 		{"OpenID provider", testkit.FindOIDC},
 		{"Authlib", testkit.FindAuthlib},
+		{"nginx", testkit.FindNginx},
 	} {
 		path, err := program.find()
 		if err != nil {
