@@ -8,7 +8,8 @@ type Entry struct {
 	// Number is the row's in its chain; 0 of one that is in none.
 	Number           int64
 	Commitment, Link Sum
-	// Unreadable says why what the row seals does not open; "" where Row is whole.
+	// Unreadable says why what the row seals does not open; "" where Row is whole. Row
+	// then has what lies in clear.
 	Unreadable string
 }
 
@@ -115,11 +116,14 @@ func (v *Verifier) Next(e *Entry) {
 }
 
 // says is the row's commitment: the one that its text has, or, where that cannot be
-// read, the one that it carries.
+// read, the one that it carries. One that is in no chain carries none, and is anchored
+// as what of it lies in clear.
 func (v *Verifier) says(e *Entry) Sum {
 	if e.Unreadable != "" {
 		v.fault(Unopened, e.ID, e.Number, "what it says cannot be checked: "+e.Unreadable)
-		return e.Commitment
+		if e.Number != 0 {
+			return e.Commitment
+		}
 	}
 	return v.key.Commit(&e.Row)
 }
@@ -157,11 +161,7 @@ func (v *Verifier) check(row int64) {
 // End says what is missing behind the last row. head is what the store says of the
 // chain's end.
 func (v *Verifier) End(head Head) {
-	if v.unchained < v.anchor.Rows {
-		v.fault(Unanchored, 0, 0, fmt.Sprintf("of %d rows that were there when the chain was begun, %d are gone", v.anchor.Rows, v.anchor.Rows-v.unchained))
-	} else if !v.digest.Equal(v.anchor.Digest) {
-		v.fault(Unanchored, 0, 0, fmt.Sprintf("the %d rows that were there when the chain was begun are not what they were", v.anchor.Rows))
-	}
+	v.endUnchained()
 	switch {
 	case head.Number > v.last.Number:
 		v.fault(CutOff, 0, head.Number, missing(v.last.Number+1, head.Number)+" at its end")
@@ -177,6 +177,15 @@ func (v *Verifier) End(head Head) {
 		case number > v.anchor.Number:
 			v.fault(Removed, 0, number, fmt.Sprintf("number %d, of which a checkpoint was made, is gone", number))
 		}
+	}
+}
+
+// endUnchained says what is missing of the rows that the chain was begun behind.
+func (v *Verifier) endUnchained() {
+	if v.unchained < v.anchor.Rows {
+		v.fault(Unanchored, 0, 0, fmt.Sprintf("of %d rows that were there when the chain was begun, %d are gone", v.anchor.Rows, v.anchor.Rows-v.unchained))
+	} else if !v.digest.Equal(v.anchor.Digest) {
+		v.fault(Unanchored, 0, 0, fmt.Sprintf("the %d rows that were there when the chain was begun are not what they were", v.anchor.Rows))
 	}
 }
 

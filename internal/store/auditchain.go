@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"portcullis/internal/chain"
@@ -67,6 +68,25 @@ type AuditChains interface {
 	// Postgres it needs the owner's rights.
 	PruneAudit(ctx context.Context, by Actor, tenant TenantID, before time.Time) (rows int64, result Result, err error)
 }
+
+// Check refuses a query that selects nothing sensible.
+func (q *AuditQuery) Check() error {
+	switch {
+	case q.Limit < 1 || q.Limit > MaxAuditPage:
+		return fmt.Errorf("limit: %d is outside 1 to %d", q.Limit, MaxAuditPage)
+	case q.Offset < 0:
+		return fmt.Errorf("offset: %d is below 0", q.Offset)
+	case q.Before < 0:
+		return fmt.Errorf("before: %d is below 0", q.Before)
+	}
+	return nil
+}
+
+// MaxAuditWalk is how many rows one call of WalkAudit reads at most.
+const MaxAuditWalk = 10_000
+
+// MaxAuditPage is how many rows one call of Audit reads at most.
+const MaxAuditPage = 1000
 
 // ChainRow is the entry as its chain commits to it. Every store keeps times of
 // microseconds, or finer: what is finer is not committed to.

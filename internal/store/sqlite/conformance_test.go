@@ -14,11 +14,11 @@ import (
 
 func TestConformance(t *testing.T) {
 	storetest.Run(t, storetest.Harness{
-		Open: func(t *testing.T, masters *sealing.Masters) store.Store {
-			return openWith(t, Config{Path: filepath.Join(t.TempDir(), "store.db"), Masters: masters})
+		Open: func(t *testing.T, keys sealing.ChainKeys) store.Store {
+			return openWith(t, Config{Path: filepath.Join(t.TempDir(), "store.db"), Masters: keys.Encryption, AuditKeys: keys.Audit})
 		},
-		Reopen: func(t *testing.T, st store.Store, masters *sealing.Masters) (store.Store, error) {
-			s, err := Open(context.Background(), Config{Path: st.(*Store).cfg.Path, Masters: masters})
+		Reopen: func(t *testing.T, st store.Store, keys sealing.ChainKeys) (store.Store, error) {
+			s, err := Open(context.Background(), Config{Path: st.(*Store).cfg.Path, Masters: keys.Encryption, AuditKeys: keys.Audit})
 			if err != nil {
 				return nil, err
 			}

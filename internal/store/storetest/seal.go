@@ -30,7 +30,7 @@ func newMasters(t *testing.T, keys ...string) *sealing.Masters {
 func newClearKit(t *testing.T, h Harness) *kit {
 	t.Helper()
 	masters := newMasters(t)
-	return kitOn(t, h, h.Open(t, masters), masters)
+	return openKit(t, h, sealing.ChainKeys{Encryption: masters})
 }
 
 func newSealedKit(t *testing.T, h Harness) *kit {

@@ -18,12 +18,12 @@ import (
 // Harness opens stores for the suite. Every function ends the test on failure,
 // and leaves closing to t.Cleanup.
 type Harness struct {
-	// Open makes an empty database, in clear, and opens it with these master keys;
-	// nil is none.
-	Open func(t *testing.T, masters *sealing.Masters) store.Store
+	// Open makes an empty database, in clear and in no chain, and opens it with these
+	// keys.
+	Open func(t *testing.T, keys sealing.ChainKeys) store.Store
 	// Reopen opens the database of st once more, as another process would: nothing
 	// in memory is shared. The error is the store's own, for not opening.
-	Reopen func(t *testing.T, st store.Store, masters *sealing.Masters) (store.Store, error)
+	Reopen func(t *testing.T, st store.Store, keys sealing.ChainKeys) (store.Store, error)
 	// Touch commits one write through the store's own write path, with a change
 	// set (store.ChangeSet) that names each of the principals of tenant, and any
 	// audit row. No single write of the contract touches so many.
@@ -38,7 +38,8 @@ type Harness struct {
 	// than the rest does.
 	Brief bool
 
-	sealed bool // each new database is sealed before its test begins
+	sealed  bool // each new database is sealed before its test begins
+	chained bool // each new database's audit is chained before its test begins, and verified after it
 }
 
 // Run runs the suite: every group on databases in clear, every group once more on
@@ -47,14 +48,24 @@ func Run(t *testing.T, h Harness) {
 	runGroups(t, h)
 	if !h.Brief {
 		t.Run("Sealed", func(t *testing.T) {
+			h := h
 			h.sealed = true
 			runGroups(t, h)
+		})
+	}
+	if !h.Brief {
+		t.Run("Chained", func(t *testing.T) {
+			h := h
+			h.chained = true
+			runChained(t, h)
 		})
 	}
 	for _, group := range []struct {
 		name string
 		run  func(*testing.T, Harness)
 	}{
+		{"AuditChain", testAuditChain},
+		{"AuditQueries", testAuditQueries},
 		{"Encryption", testEncryption},
 		{"Masters", testMasters},
 		{"Rotation", testRotation},
@@ -114,9 +125,11 @@ type kit struct {
 	store.Store
 	h       Harness
 	masters *sealing.Masters // nil: none
-	ctx     context.Context
-	by      store.Actor
-	tenant  store.TenantID // default
+	// auditKeys are those of the audit's chain; nil: none.
+	auditKeys *sealing.Masters
+	ctx       context.Context
+	by        store.Actor
+	tenant    store.TenantID // default
 }
 
 func newKit(t *testing.T, h Harness) *kit {
@@ -124,14 +137,23 @@ func newKit(t *testing.T, h Harness) *kit {
 	if h.sealed {
 		return newSealedKit(t, h)
 	}
-	return kitOn(t, h, h.Open(t, nil), nil)
+	if h.chained {
+		return newChainedKit(t, h)
+	}
+	return openKit(t, h, sealing.ChainKeys{})
 }
 
-func kitOn(t *testing.T, h Harness, st store.Store, masters *sealing.Masters) *kit {
+// openKit is a store on an empty database in clear.
+func openKit(t *testing.T, h Harness, keys sealing.ChainKeys) *kit {
+	t.Helper()
+	return kitOn(t, h, h.Open(t, keys), keys)
+}
+
+func kitOn(t *testing.T, h Harness, st store.Store, keys sealing.ChainKeys) *kit {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*callTimeout)
 	t.Cleanup(cancel)
-	k := &kit{T: t, Store: st, h: h, masters: masters, ctx: ctx, by: actor()}
+	k := &kit{T: t, Store: st, h: h, masters: keys.Encryption, auditKeys: keys.Audit, ctx: ctx, by: actor()}
 	k.tenant = k.tenantID(store.DefaultTenant)
 	return k
 }
@@ -145,8 +167,14 @@ func (k *kit) second() *kit {
 // secondWith is another handle that holds other masters.
 func (k *kit) secondWith(masters *sealing.Masters) *kit {
 	k.Helper()
-	st, err := k.h.Reopen(k.T, k.Store, masters)
-	return kitOn(k.T, k.h, must[store.Store](k)(st, err), masters)
+	return k.secondOn(sealing.ChainKeys{Audit: k.auditKeys, Encryption: masters})
+}
+
+// secondOn is another handle that holds other keys.
+func (k *kit) secondOn(keys sealing.ChainKeys) *kit {
+	k.Helper()
+	st, err := k.h.Reopen(k.T, k.Store, keys)
+	return kitOn(k.T, k.h, must[store.Store](k)(st, err), keys)
 }
 
 func actor() store.Actor {
