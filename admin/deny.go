@@ -36,7 +36,7 @@ type denyBody struct {
 	ID      *string    `json:"id"`         // subject
 	Before  *time.Time `json:"before"`     // subject; absent: now
 	Key     *string    `json:"kid"`        // key
-	Expires *int64     `json:"expires_in"` // seconds; absent: a day and the skew
+	Expires *int64     `json:"expires_in"` // seconds; absent: a day and the skew, and the most for outside issuers
 }
 
 // denyToken denies one access token, by issuer and jti.
@@ -105,6 +105,9 @@ func (a *API) deny(c *call, b denyBody, denial store.NewDenial) (reply, error) {
 		return reply{}, badRequest("Invalid issuer.")
 	}
 	life := defaultDeny
+	if denial.Issuer != a.cfg.Tokens.Name && denial.Issuer != "" {
+		life = longestDeny // the policy may admit tokens of others for that long
+	}
 	if b.Expires != nil {
 		life = time.Duration(*b.Expires) * time.Second
 		if *b.Expires < 1 || *b.Expires > int64(longestDeny/time.Second) {

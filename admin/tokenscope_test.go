@@ -124,6 +124,26 @@ func TestDenyBodies(t *testing.T) {
 	}
 }
 
+// Where the caller does not say for how long, an entry stands until no token that it
+// refuses can be admitted any more.
+func TestDenialsStandLongEnough(t *testing.T) {
+	h := newHouse(t, options{})
+	for body, most := range map[string]time.Duration{
+		`{"id":"own"}`: store.OwnTokenReach,
+		`{"id":"theirs","issuer":"https://id.example.com"}`: 366 * 24 * time.Hour,
+	} {
+		if got := h.sendJSON("tokens", "POST", "/api/deny/subject", body); got.status != 200 {
+			t.Fatalf("%s: %d %s", body, got.status, got.body)
+		}
+		entries, err := h.store.DenialList(t.Context(), h.tenants[store.DefaultTenant], 0, 10)
+		must(t, err)
+		last := entries[len(entries)-1]
+		if left := time.Until(last.Expires); left > most || left < most-time.Minute {
+			t.Errorf("%s stands for %v, want %v", body, left, most)
+		}
+	}
+}
+
 // A denied signing key refuses what it signed, in every tenant.
 func TestIntrospectionSeesOneTokenDenied(t *testing.T) {
 	h := newHouse(t, options{})

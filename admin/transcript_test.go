@@ -17,9 +17,12 @@ func TestTranscripts(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			onEveryStore(t, func(t *testing.T, h *house) {
-				transcript.Play(t, transcript.Server{Addr: h.addr, Keys: h.keys}, file)
-			})
+			for _, b := range backends {
+				t.Run(b.name, func(t *testing.T) {
+					h := newHouse(t, options{open: b.open, openTenancy: transcript.OpenTenancy(file)})
+					transcript.Play(t, transcript.Server{Addr: h.addr, Keys: h.keys}, file)
+				})
+			}
 		})
 	}
 }

@@ -42,6 +42,9 @@ func openIssuer(ctx context.Context, s store.Store, cfg *config.Config, log *slo
 	if err != nil {
 		return nil, fmt.Errorf("AUTH_JWT_PRIVATE_KEY: %w", err)
 	}
+	if err := mustNotBeDenied(ctx, s, cfg.JWTIssuer, key.KeyID()); err != nil {
+		return nil, err
+	}
 	by := store.Actor{Name: "system"}
 	public := key.Public()
 	if _, err := s.PublishSigningKey(ctx, by, store.SigningKey{KeyID: public.KeyID, Algorithm: public.Algorithm, JWK: string(public.JWK)}); err != nil {

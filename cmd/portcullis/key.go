@@ -20,7 +20,7 @@ func newKeyCommand(p *process) *cobra.Command {
 client:NAME of its tenant, and on the admin API it may do what its scopes say.
 Several secrets may be live under one name, so that a new one can be handed out
 before the old one is revoked.`,
-		newKeyNewCommand(p), newKeyListCommand(p), newKeyRevokeCommand(p), newKeyEncryptionCommand(p))
+		newKeyNewCommand(p), newKeyListCommand(p), newKeyRotateCommand(p), newKeyRevokeCommand(p), newKeyEncryptionCommand(p))
 }
 
 const keyNewLong = `Makes a client key and prints its secret, alone, on standard output. It is shown
@@ -44,7 +44,7 @@ with a word about those that do not; --wait makes that a condition.`
 func newKeyNewCommand(p *process) *cobra.Command {
 	var tenant, name string
 	var scopes []string
-	var expires, wait lifetime
+	var expires, rotateAfter, wait lifetime
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "new [NAME]",
@@ -70,7 +70,7 @@ func newKeyNewCommand(p *process) *cobra.Command {
 				secret := identity.NewClientKey()
 				key, r, err := d.CreateKey(ctx, d.by, store.NewKey{
 					Tenant: t.ID, Name: name, Digest: identity.KeyDigest(secret), Prefix: string(secret[:8]),
-					Scopes: wanted, Expires: expires.expiry(time.Now()),
+					Scopes: wanted, Expires: expires.expiry(time.Now()), RotateAt: rotateAfter.expiry(time.Now()),
 				})
 				if err != nil {
 					return err
@@ -86,6 +86,7 @@ func newKeyNewCommand(p *process) *cobra.Command {
 	c.Flags().StringVar(&name, "name", "", "the client's `name`, its id as a principal")
 	c.Flags().StringSliceVar(&scopes, "scopes", []string{string(store.ScopeCheck)}, "what it may do on the admin API, comma-separated")
 	c.Flags().Var(&expires, "expires", "for how long it opens anything, such as 90d (default: until it is revoked)")
+	rotateAfterFlag(c, &rotateAfter)
 	waitFlag(c, &wait)
 	addJSONFlag(c, &asJSON)
 	p.addSettings(c, makeSettings)
@@ -192,18 +193,23 @@ type clientKey struct {
 	Expires  *time.Time    `json:"expires"`
 	Revoked  *time.Time    `json:"revoked"`
 	LastUsed *time.Time    `json:"last_used"`
+	RotateAt *time.Time    `json:"rotate_at"` // when it is to be replaced; null: not planned
+	Overdue  bool          `json:"overdue"`   // it is live, and that time has passed
 }
 
 func describeKey(k store.ClientKey, now time.Time) clientKey {
 	out := clientKey{
 		Name: k.Name, State: "live", Prefix: k.Prefix, Scopes: k.Scopes, Created: k.Created.UTC(),
 		Expires: jsonTime(k.Expires), Revoked: jsonTime(k.Revoked), LastUsed: jsonTime(k.LastUsed),
+		RotateAt: jsonTime(k.RotateAt),
 	}
 	switch {
 	case !k.Revoked.IsZero():
 		out.State = "revoked"
 	case !k.Expires.IsZero() && !now.Before(k.Expires):
 		out.State = "expired"
+	default:
+		out.Overdue = !k.RotateAt.IsZero() && !now.Before(k.RotateAt)
 	}
 	return out
 }
@@ -215,7 +221,8 @@ func newKeyListCommand(p *process) *cobra.Command {
 		Use:   "list",
 		Short: "List a tenant's client keys",
 		Long: `Lists a tenant's client keys, live ones and former ones. PREFIX is how the secret
-begins. LAST USED is written in batches and lags by some seconds.`,
+begins. LAST USED is written in batches and lags by some seconds. Keys that are live
+past the date on which they were to be replaced are named on standard error.`,
 		Example: "  portcullis key list --tenant acme\n  portcullis key list --tenant acme --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -239,12 +246,16 @@ begins. LAST USED is written in batches and lags by some seconds.`,
 					about := describeKey(k, now)
 					out = append(out, about)
 					rows = append(rows, []string{k.Name, about.State, k.Prefix + "...", joinScopes(k.Scopes),
-						showTime(k.Created, ""), showTime(k.Expires, "never"), showTime(k.LastUsed, "never")})
+						showTime(k.Created, ""), showTime(k.Expires, "never"), showTime(k.RotateAt, "not planned"), showTime(k.LastUsed, "never")})
+					if about.Overdue {
+						fmt.Fprintf(p.stderr, "key %q (%s...) was to be replaced by %s: run `portcullis key rotate %s --tenant %s --overlap 24h`\n",
+							k.Name, k.Prefix, showTime(k.RotateAt, ""), k.Name, t.Name)
+					}
 				}
 				if asJSON {
 					return printJSON(p.stdout, out)
 				}
-				return printTable(p.stdout, []string{"NAME", "STATE", "PREFIX", "SCOPES", "CREATED", "EXPIRES", "LAST USED"}, rows)
+				return printTable(p.stdout, []string{"NAME", "STATE", "PREFIX", "SCOPES", "CREATED", "EXPIRES", "ROTATE BY", "LAST USED"}, rows)
 			})
 		},
 	}

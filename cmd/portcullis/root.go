@@ -54,8 +54,8 @@ func newRootCommand(p *process) *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add(groupRun, newServeCommand(p), newSidecarCommand(p), newAdminCommand(p), newMigrateCommand(p), newRotateCommand(p), newBackupCommand(p))
-	add(groupWho, newTenantCommand(p), newKeyCommand(p), newUserKeyCommand(p), newTokenCommand(p),
+	add(groupRun, newServeCommand(p), newSidecarCommand(p), newAdminCommand(p), newMigrateCommand(p), newRotateCommand(p), newBackupCommand(p), newImportCommand(p))
+	add(groupWho, newTenantCommand(p), newKeyCommand(p), newUserKeyCommand(p), newTokenCommand(p), newDenyCommand(p),
 		newRoleCommand(p), newPermissionCommand(p), newMemberCommand(p), newAuditCommand(p))
 	add(groupTools, newCheckCommand(p), newPolicyCommand(p), newEnvoyCommand(p), newVersionCommand(p))
 	return root

@@ -14,9 +14,9 @@ import (
 )
 
 func newRotateCommand(p *process) *cobra.Command {
-	return newGroupCommand("rotate", "Replace the keys that the database is kept under",
+	return newGroupCommand("rotate", "Replace the keys that seal the database, or sign tokens",
 		"Replaces keys while the gate and the admin API go on.",
-		newRotateEncryptionCommand(p))
+		newRotateEncryptionCommand(p), newRotateSigningCommand(p))
 }
 
 const rotateEncryptionLong = `Each tenant has keys of its own, which lie in the database wrapped under the master

@@ -67,6 +67,9 @@ be known to it.`,
 			if ttl == 0 {
 				ttl = cfg.JWTAccessTokenLifetime
 			}
+			if ttl > identity.MaxTokenLifetime {
+				return usagef("--expires: %s is more than 24h, the longest that a token of our own may live: exchange for a refresh token, or issue another", formatLifetime(ttl))
+			}
 			token, err := issuer.Issue(policy.Principal{Tenant: tenant, Kind: policy.Kind(kind), ID: subject}, ttl)
 			if err != nil {
 				return usagef("%w", err)

@@ -11,14 +11,14 @@ var (
 	ErrNotAuth = errors.New("this is no database of Auth 3.1")
 
 	// ErrKeyNeeded says that fields are encrypted and no key was given.
-	ErrKeyNeeded = errors.New("fields of this database are encrypted: give Auth's AUTH_ENCRYPTION_KEY as --auth-key")
+	ErrKeyNeeded = errors.New("fields of this database are encrypted: name a file with Auth's AUTH_ENCRYPTION_KEY in --auth-key-file")
 
 	// ErrWrongKey says that the key opens none of the encrypted fields that were tried.
-	ErrWrongKey = errors.New("the --auth-key opens no field of this database: give the value of AUTH_ENCRYPTION_KEY that Auth runs with")
+	ErrWrongKey = errors.New("the --auth-key-file opens no field of this database: give the value of AUTH_ENCRYPTION_KEY that Auth runs with")
 
 	// ErrNotEncrypted says that a key was given and nothing seems to be encrypted. To
 	// go on would take plain names that look like base64 for damaged ciphertext.
-	ErrNotEncrypted = errors.New("no field of this database seems to be encrypted: leave --auth-key out")
+	ErrNotEncrypted = errors.New("no field of this database seems to be encrypted: leave --auth-key-file out")
 )
 
 // Kind says what is wrong with a row.

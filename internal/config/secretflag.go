@@ -6,11 +6,11 @@ import (
 )
 
 // withoutPassword reports whether a database URL may stand on a command line.
-func withoutPassword(databaseURL string) bool { return !holdsPassword(databaseURL) }
+func withoutPassword(databaseURL string) bool { return !HoldsPassword(databaseURL) }
 
-// holdsPassword reports whether a database URL holds a password, or might: what
+// HoldsPassword reports whether a database URL holds a password, or might: what
 // cannot be told apart counts as one.
-func holdsPassword(databaseURL string) bool {
+func HoldsPassword(databaseURL string) bool {
 	_, rest, ok := strings.Cut(databaseURL, "://")
 	if !ok {
 		return true

@@ -36,8 +36,9 @@ type IssuerConfig struct {
 	Now func() time.Time
 }
 
-// MaxTokenLifetime bounds what Issue accepts.
-const MaxTokenLifetime = 366 * 24 * time.Hour
+// MaxTokenLifetime bounds what Issue accepts. A denial of our own tokens stands for as
+// long (store.OwnTokenReach), so a token may not outlive it.
+const MaxTokenLifetime = 24 * time.Hour
 
 // MaxClientIDSize bounds `client_id`, in bytes: a tenant, a slash and a key's name.
 const MaxClientIDSize = MaxTenantSize + 1 + MaxSubjectSize

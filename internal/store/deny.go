@@ -68,6 +68,14 @@ type DenyMark struct {
 type Denials interface {
 	// Deny adds an entry. One that is there keeps the later Before and the later
 	// Expires of both; where nothing changes it is OutcomeUnchanged.
+	//
+	// The entry of a user also revokes the user's families of refresh tokens, of
+	// whatever issuer, that were begun up to the entry's Before (by whole seconds, as
+	// the gate reads `iat`): else a refresh token would give access tokens that are
+	// younger than the mark. Their access tokens are denied one by one. It is one
+	// write, whose audit row says how many families and access tokens those were
+	// (Details). A write that only revokes families is OutcomeDone. The users of the
+	// families need not open.
 	Deny(ctx context.Context, by Actor, denial NewDenial) (Denial, Result, error)
 	// Allow takes an entry away by its id. ErrNotFound; tenant is the entry's.
 	Allow(ctx context.Context, by Actor, tenant TenantID, id int64) (Result, error)

@@ -1,8 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"portcullis/policy"
@@ -58,6 +61,33 @@ func (a *AccessToken) DenyAccess(tenant TenantID) NewDenial {
 	return NewDenial{Kind: DenyToken, Tenant: tenant, Issuer: a.Issuer, Value: a.ID, Expires: a.Expires.Add(TokenSkew)}
 }
 
+// DenyAccessTokens are the entries for access tokens of a tenant, one for each issuer
+// and id, by issuer and id.
+func DenyAccessTokens(tenant TenantID, tokens []AccessToken) []NewDenial {
+	slices.SortFunc(tokens, func(a, b AccessToken) int {
+		return cmp.Or(cmp.Compare(a.Issuer, b.Issuer), cmp.Compare(a.ID, b.ID), b.Expires.Compare(a.Expires))
+	})
+	var list []NewDenial
+	for i := range tokens {
+		if i == 0 || tokens[i].Issuer != tokens[i-1].Issuer || tokens[i].ID != tokens[i-1].ID {
+			list = append(list, tokens[i].DenyAccess(tenant))
+		}
+	}
+	return list
+}
+
+// EndsRefresh reports whether the entry revokes refresh tokens: a user's families that
+// were begun up to the time that it returns, in Unix nanoseconds. A gate reads whole
+// seconds of a token, so the whole second of Before counts.
+func (d *NewDenial) EndsRefresh() (begun int64, ends bool) {
+	if d.Kind != DenySubject || d.Principal != policy.KindUser {
+		return 0, false
+	}
+	second := int64(time.Second)
+	nanos := d.Before.UnixNano()
+	return nanos + min(second-1-nanos%second, math.MaxInt64-nanos), true
+}
+
 // DenyClient is the entry for all tokens that a client was issued up to now.
 func DenyClient(tenant TenantID, name string, now time.Time) NewDenial {
 	return NewDenial{Kind: DenySubject, Tenant: tenant, Value: name, Principal: policy.KindClient, Before: now, Expires: now.Add(OwnTokenReach)}
@@ -90,4 +120,17 @@ func DenialWritten(action Action, outcome Outcome, d *Denial) *Written {
 		w.Details = map[string]any{"kind": d.Principal.String()}
 	}
 	return w
+}
+
+// EndedRefresh says in the trail what an entry ended with it: families of refresh
+// tokens, and access tokens of theirs that were denied.
+func (w *Written) EndedRefresh(families int64, denied int) {
+	if families == 0 {
+		return
+	}
+	w.Outcome = OutcomeDone
+	w.Details["refresh_families"] = families
+	if denied > 0 {
+		w.Details["denied"] = denied
+	}
 }

@@ -23,7 +23,8 @@ type KeyRotation struct {
 // KeyRotations is the part of a store that replaces clients' secrets.
 type KeyRotations interface {
 	// RotateKey registers the new secret, retires the former ones and keeps the sealed
-	// reply, in one write. ErrNotFound where Presented is no live secret of the client,
+	// reply, in one write. The client stays the same: what it holds, memberships and
+	// refresh tokens, stays with it. ErrNotFound where Presented is no live secret of the client,
 	// ErrExists where ReplayID is known (a retry that came at the same time: read
 	// Replay).
 	RotateKey(ctx context.Context, by Actor, rotation KeyRotation) (ClientKey, Result, error)

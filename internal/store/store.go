@@ -496,8 +496,12 @@ type Store interface {
 
 	// CreateKey registers a secret's digest. ErrExists if the digest is known.
 	CreateKey(ctx context.Context, by Actor, key NewKey) (ClientKey, Result, error)
-	// RevokeKeys revokes every live secret of the name and deletes the client's
-	// memberships. ErrNotFound if the name never had a key.
+	// RevokeKeys revokes every live secret of the name, deletes the client's
+	// memberships, and revokes the families of refresh tokens that it holds, expired
+	// ones too. Its own access tokens are denied, and so are those that were made with
+	// the families. It is one write, whose audit row says how many of each there were
+	// (ClientState). The count is the secrets'. OutcomeUnchanged if there was none of
+	// them. ErrNotFound if the name never had a key.
 	RevokeKeys(ctx context.Context, by Actor, tenant TenantID, name string) (int, Result, error)
 	// RegisterKey is AUTH_CLIENT_KEY at start: a digest never seen before becomes a
 	// live key and the name's former live ones expire after overlap; a known live

@@ -202,6 +202,10 @@ type (
 	ClientState struct {
 		Keys        []ClientKeyState `json:"keys"`
 		Memberships int64            `json:"memberships"` // how many
+		// Families is how many families of refresh tokens were revoked with them.
+		Families int64 `json:"refresh_families,omitempty"`
+		// Denied is how many access tokens of those families were denied.
+		Denied int `json:"denied,omitempty"`
 	}
 )
 

@@ -34,6 +34,7 @@ var directions = []direction{
 	{place: "internal/decisionlog", house: []string{"policy"}, libraries: []string{"github.com/prometheus"}},
 	{place: "internal/policyfile", house: []string{"policy"}, libraries: []string{"github.com/fsnotify/fsnotify", "github.com/prometheus"}},
 	{place: "internal/authdata", libraries: []string{"github.com/jackc/pgx", "modernc.org/sqlite"}},
+	{place: "internal/authimport", house: []string{"internal/authdata", "internal/identity", "internal/store"}},
 	{place: "internal/tuning"},
 	{place: "internal/rotation", house: []string{"internal/store"}},
 	{place: "internal/config", house: []string{"internal/decisionlog", "internal/identity", "internal/sealing", "internal/store", "policy"}, libraries: []string{anyLibrary}},

@@ -2,8 +2,10 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -36,8 +38,35 @@ func TestConformance(t *testing.T) {
 			}
 			return st
 		},
+		OpenCopy: func(t *testing.T, name string, masters *sealing.Masters, prepare func(st store.Store)) store.Store {
+			url := testkit.PostgresFrom(t, "conformance "+name, func(url string) error {
+				if _, err := Migrate(context.Background(), url); err != nil {
+					return err
+				}
+				st, err := Open(context.Background(), Config{URL: url, Masters: masters})
+				if err != nil {
+					return err
+				}
+				defer st.Close()
+				prepare(st)
+				return nil
+			})
+			newHistory(t, url)
+			st, err := open(t, Config{URL: url, Masters: masters})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return st
+		},
 		Reopen: func(t *testing.T, st store.Store, masters *sealing.Masters) (store.Store, error) {
 			return open(t, Config{URL: urlOf(st), Masters: masters})
+		},
+		OpenAt: func(t *testing.T, masters *sealing.Masters, now func() time.Time) store.Store {
+			st, err := open(t, Config{URL: migrated(t), Masters: masters, Now: now})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return st
 		},
 		Touch: func(t *testing.T, st store.Store, by store.Actor, tenant store.TenantID, principals []store.Index) store.Result {
 			t.Helper()
@@ -47,6 +76,7 @@ func TestConformance(t *testing.T) {
 			t.Helper()
 			pastExec(t, urlOf(st), statements...)
 		},
+		Bytes: func(b []byte) string { return fmt.Sprintf(`'\x%x'`, b) },
 		Count: func(t *testing.T, st store.Store, query string) int64 {
 			t.Helper()
 			return pastCount(t, urlOf(st), query)
@@ -111,8 +141,8 @@ func migratedFor(t testing.TB) string {
 // newHistory sets a copied database apart from the others.
 func newHistory(t testing.TB, url string) {
 	t.Helper()
-	execSQL(t, url, `UPDATE portcullis.revision SET tag = uuid_send(gen_random_uuid())`,
-		`UPDATE portcullis.revision_log l SET tag = r.tag FROM portcullis.revision r`)
+	execSQL(t, url, `UPDATE portcullis.revision_log SET tag = uuid_send(gen_random_uuid())`,
+		`UPDATE portcullis.revision r SET tag = l.tag FROM portcullis.revision_log l WHERE l.revision = r.number`)
 }
 
 // execSQL runs statements past the store.

@@ -290,6 +290,13 @@ func (s *Store) Deny(ctx context.Context, by store.Actor, denial store.NewDenial
 		}
 		made = done[0].made
 		w := store.DenialWritten(store.ActionDeny, done[0].outcome, &made)
+		if begun, ends := made.EndsRefresh(); ends {
+			families, tokens, err := tx.revokeUserFamilies(&changes, made.Tenant, made.Value, begun)
+			if err != nil {
+				return nil, err
+			}
+			w.EndedRefresh(families, tokens)
+		}
 		w.After, w.Changes = made.State(), changes
 		if before := done[0].before; before != nil {
 			w.Before = before.State()

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -73,6 +74,7 @@ func TestConformanceOfTheTwoRoles(t *testing.T) {
 			t.Helper()
 			pastExec(t, superOf(st), statements...)
 		},
+		Bytes: func(b []byte) string { return fmt.Sprintf(`'\x%x'`, b) },
 		Count: func(t *testing.T, st store.Store, query string) int64 {
 			t.Helper()
 			return pastCount(t, superOf(st), query)

@@ -185,7 +185,10 @@ func (s *Store) RevokeKeys(ctx context.Context, by store.Actor, tenant store.Ten
 		if before.Memberships > 0 {
 			w.Changes.Grant(tenant, indexUnder(keys.Current, tenant, policy.KindClient, name))
 		}
-		if revoked > 0 || before.Memberships > 0 {
+		if before.Families, before.Denied, err = tx.revokeClientFamilies(&w.Changes, tenant, name); err != nil {
+			return nil, err
+		}
+		if revoked > 0 || before.Memberships > 0 || before.Families > 0 {
 			if _, err := tx.deny(&w.Changes, store.DenyClient(tenant, name, tx.now)); err != nil {
 				return nil, err
 			}

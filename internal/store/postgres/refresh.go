@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"portcullis/internal/sealing"
 	"portcullis/internal/store"
@@ -40,11 +41,17 @@ INSERT INTO portcullis.refresh_tokens (digest, family_id, access_issuer, access_
 
 	sqlUseRefresh = `UPDATE portcullis.refresh_tokens SET used_at = $1 WHERE digest = $2`
 
-	sqlRevokeFamily = `UPDATE portcullis.refresh_families SET revoked_at = $1 WHERE id = $2`
+	accessOf = `
+SELECT t.access_issuer, t.access_id, t.access_expires FROM portcullis.refresh_families f JOIN portcullis.refresh_tokens t ON t.family_id = f.id
+WHERE t.access_expires > $1 AND f.revoked_at IS NULL AND `
 
-	sqlAccessOf = `
-SELECT access_issuer, access_id, max(access_expires) FROM portcullis.refresh_tokens
-WHERE family_id = $1 AND access_expires > $2 GROUP BY access_issuer, access_id`
+	revokeFamilies = `UPDATE portcullis.refresh_families f SET revoked_at = $1 WHERE f.revoked_at IS NULL AND `
+
+	thatFamily = `f.id = $2`
+
+	ofClient = `f.tenant_id = $2 AND f.client = $3`
+
+	ofUserUntil = `f.tenant_id = $2 AND f.principal_index = ANY ($3) AND f.created_at <= $4`
 
 	// Its tokens go by the foreign key. It waits for no writer, and so cannot deadlock
 	// with one.
@@ -247,29 +254,59 @@ func (s *Store) UseRefresh(ctx context.Context, by store.Actor, tenant store.Ten
 func (tx *writeTx) revokeFamily(r *refreshRow) (*store.Written, error) {
 	f := &r.token.RefreshFamily
 	before, after := f.State(), f.State()
-	var live []store.NewDenial
-	rows, err := tx.Query(tx.ctx, sqlAccessOf, r.id, tx.now.Add(-store.TokenSkew).UnixNano())
-	if err := each(rows, err, func(scan func(...any) error) error {
-		var a store.AccessToken
-		var expires int64
-		err := scan(&a.Issuer, &a.ID, &expires)
-		a.Expires = store.FromNanos(expires)
-		live = append(live, a.DenyAccess(f.Tenant))
-		return err
-	}); err != nil {
-		return nil, err
-	}
 	w := store.RefreshWritten(store.ActionRevokeToken, store.OutcomeDone, f)
-	if _, err := tx.deny(&w.Changes, live...); err != nil {
-		return nil, err
-	}
-	if _, err := tx.exec(sqlRevokeFamily, tx.now.UnixNano(), r.id); err != nil {
+	_, denied, err := tx.revokeRefresh(&w.Changes, f.Tenant, thatFamily, r.id)
+	if err != nil {
 		return nil, err
 	}
 	f.Revoked = store.FromNanos(tx.now.UnixNano())
-	after.Denied = len(live)
+	after.Denied = denied
 	w.Before, w.After = before, after
 	return w, nil
+}
+
+// revokeClientFamilies ends what refresh tokens the client holds.
+func (tx *writeTx) revokeClientFamilies(changes *store.ChangeSet, tenant store.TenantID, client string) (families int64, denied int, err error) {
+	return tx.revokeRefresh(changes, tenant, ofClient, int64(tenant), client)
+}
+
+// revokeUserFamilies ends the user's refresh tokens of families that were begun up to
+// a moment, in Unix nanoseconds.
+func (tx *writeTx) revokeUserFamilies(changes *store.ChangeSet, tenant store.TenantID, user string, begun int64) (families int64, denied int, err error) {
+	keys, err := tx.keys(tenant)
+	if err != nil {
+		return 0, 0, err
+	}
+	return tx.revokeRefresh(changes, tenant, ofUserUntil, int64(tenant), allIndexes(keys, tenant, policy.KindUser, user), begun)
+}
+
+// revokeRefresh ends the families that a condition finds, and denies their access
+// tokens that may still be taken. It says how many there were of each. A family that
+// is pruned meanwhile has expired, and is not counted.
+func (tx *writeTx) revokeRefresh(changes *store.ChangeSet, tenant store.TenantID, which string, args ...any) (families int64, denied int, err error) {
+	var live []store.AccessToken
+	b := &pgx.Batch{}
+	since := tx.now.Add(-store.TokenSkew).UnixNano()
+	b.Queue(accessOf+which, append([]any{since}, args...)...).Query(func(rows pgx.Rows) error {
+		return each(rows, nil, func(scan func(...any) error) error {
+			var a store.AccessToken
+			var expires int64
+			err := scan(&a.Issuer, &a.ID, &expires)
+			a.Expires = store.FromNanos(expires)
+			live = append(live, a)
+			return err
+		})
+	})
+	b.Queue(revokeFamilies+which, append([]any{tx.now.UnixNano()}, args...)...).Exec(func(tag pgconn.CommandTag) error {
+		families = tag.RowsAffected()
+		return nil
+	})
+	if err := tx.SendBatch(tx.ctx, b).Close(); err != nil {
+		return 0, 0, err
+	}
+	list := store.DenyAccessTokens(tenant, live)
+	_, err = tx.deny(changes, list...)
+	return families, len(list), err
 }
 
 // Refresh implements store.RefreshTokens.

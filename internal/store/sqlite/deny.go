@@ -176,6 +176,13 @@ func (s *Store) Deny(ctx context.Context, by store.Actor, denial store.NewDenial
 			return nil, err
 		}
 		w := store.DenialWritten(store.ActionDeny, outcome, &made)
+		if begun, ends := made.EndsRefresh(); ends {
+			families, denied, err := tx.revokeUserFamilies(made.Tenant, made.Value, begun, &changes)
+			if err != nil {
+				return nil, err
+			}
+			w.EndedRefresh(families, denied)
+		}
 		w.After, w.Changes = made.State(), changes
 		if before != nil {
 			w.Before = before.State()

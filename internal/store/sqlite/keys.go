@@ -224,7 +224,10 @@ func (s *Store) RevokeKeys(ctx context.Context, by store.Actor, tenant store.Ten
 		if before.Memberships > 0 {
 			w.Changes.Grant(tenant, index)
 		}
-		if revoked > 0 || before.Memberships > 0 {
+		if before.Families, before.Denied, err = tx.revokeClientFamilies(tenant, name, &w.Changes); err != nil {
+			return nil, err
+		}
+		if revoked > 0 || before.Memberships > 0 || before.Families > 0 {
 			if err := tx.denyClient(tenant, name, &w.Changes); err != nil {
 				return nil, err
 			}

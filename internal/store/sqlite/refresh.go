@@ -29,7 +29,24 @@ const (
 
 	sqlRevokeFamily = `UPDATE refresh_families SET revoked_at = ? WHERE id = ?`
 
-	sqlAccessOf = `SELECT access_issuer, access_id, access_expires FROM refresh_tokens WHERE family_id = ? AND access_expires > ?`
+	sqlAccessOf = `SELECT access_issuer, access_id, access_expires FROM refresh_tokens WHERE access_expires > ? AND family_id = ?`
+
+	accessOf = `SELECT t.access_issuer, t.access_id, t.access_expires FROM refresh_families AS f JOIN refresh_tokens AS t ON t.family_id = f.id
+		WHERE t.access_expires > ? AND f.revoked_at IS NULL AND `
+
+	revokeFamilies = `UPDATE refresh_families AS f SET revoked_at = ? WHERE f.revoked_at IS NULL AND `
+
+	ofClient = `f.tenant_id = ? AND f.client = ?`
+
+	ofUserUntil = `f.tenant_id = ? AND f.principal_index IN (?, ?) AND f.created_at <= ?`
+
+	sqlAccessOfClient = accessOf + ofClient
+
+	sqlRevokeOfClient = revokeFamilies + ofClient
+
+	sqlAccessOfUser = accessOf + ofUserUntil
+
+	sqlRevokeOfUser = revokeFamilies + ofUserUntil
 
 	// Its tokens go by the foreign key.
 	sqlPruneRefresh = `DELETE FROM refresh_families WHERE expires_at <= ?`
@@ -224,8 +241,39 @@ func (s *Store) UseRefresh(ctx context.Context, by store.Actor, tenant store.Ten
 func (tx *writeTx) revokeFamily(r *refreshRow) (*store.Written, error) {
 	f := &r.token.RefreshFamily
 	before, after := f.State(), f.State()
+	w := store.RefreshWritten(store.ActionRevokeToken, store.OutcomeDone, f)
+	_, denied, err := tx.revokeRefresh(f.Tenant, sqlAccessOf, sqlRevokeFamily, args{r.id}, &w.Changes)
+	if err != nil {
+		return nil, err
+	}
+	f.Revoked = store.FromNanos(tx.now.UnixNano())
+	after.Denied = denied
+	w.Before, w.After = before, after
+	return w, nil
+}
+
+// revokeClientFamilies ends what refresh tokens the client holds.
+func (tx *writeTx) revokeClientFamilies(tenant store.TenantID, client string, changes *store.ChangeSet) (families int64, denied int, err error) {
+	return tx.revokeRefresh(tenant, sqlAccessOfClient, sqlRevokeOfClient, args{int64(tenant), client}, changes)
+}
+
+// revokeUserFamilies ends the user's refresh tokens of families that were begun up to
+// a moment, in Unix nanoseconds.
+func (tx *writeTx) revokeUserFamilies(tenant store.TenantID, user string, begun int64, changes *store.ChangeSet) (families int64, denied int, err error) {
+	keys, err := tx.keys(tenant)
+	if err != nil {
+		return 0, 0, err
+	}
+	index, former := indexes(keys, tenant, policy.KindUser, user)
+	return tx.revokeRefresh(tenant, sqlAccessOfUser, sqlRevokeOfUser, args{int64(tenant), index[:], former[:], begun}, changes)
+}
+
+// revokeRefresh ends the families that a query finds by in, and denies their access
+// tokens that may still be taken. It says how many there were of each.
+func (tx *writeTx) revokeRefresh(tenant store.TenantID, access, revoke string, in args, changes *store.ChangeSet) (families int64, denied int, err error) {
 	var live []store.AccessToken
-	err := tx.each(tx.ctx, sqlAccessOf, args{r.id, tx.now.Add(-store.TokenSkew).UnixNano()}, func(rows *sql.Rows) error {
+	since := tx.now.Add(-store.TokenSkew).UnixNano()
+	err = tx.each(tx.ctx, access, append(args{since}, in...), func(rows *sql.Rows) error {
 		var a store.AccessToken
 		var expires int64
 		err := rows.Scan(&a.Issuer, &a.ID, &expires)
@@ -234,21 +282,16 @@ func (tx *writeTx) revokeFamily(r *refreshRow) (*store.Written, error) {
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return 0, 0, err
 	}
-	w := store.RefreshWritten(store.ActionRevokeToken, store.OutcomeDone, f)
-	for i := range live {
-		if _, _, _, err := tx.deny(live[i].DenyAccess(f.Tenant), &w.Changes); err != nil {
-			return nil, err
+	list := store.DenyAccessTokens(tenant, live)
+	for i := range list {
+		if _, _, _, err := tx.deny(list[i], changes); err != nil {
+			return 0, 0, err
 		}
 	}
-	if _, err := tx.exec(tx.ctx, sqlRevokeFamily, tx.now.UnixNano(), r.id); err != nil {
-		return nil, err
-	}
-	f.Revoked = store.FromNanos(tx.now.UnixNano())
-	after.Denied = len(live)
-	w.Before, w.After = before, after
-	return w, nil
+	families, err = tx.exec(tx.ctx, revoke, append(args{tx.now.UnixNano()}, in...)...)
+	return families, len(list), err
 }
 
 // Refresh implements store.RefreshTokens.

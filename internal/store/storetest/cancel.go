@@ -3,7 +3,6 @@ package storetest
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -32,49 +31,7 @@ func testCancel(t *testing.T, h Harness) {
 		}
 	})
 
-	t.Run("a write is whole or nothing, and its error says which", func(t *testing.T) {
-		k := newKit(t, h)
-		k.role(k.tenant, "editor")
-		head := k.head()
-		_, rows := k.audit(k.tenant)
-		// How long a write takes here, so that the deadlines fall inside it.
-		took := callTimeout
-		for i := range 5 {
-			start := time.Now()
-			head = k.done(k.AddMember(k.ctx, k.by, k.tenant, policy.KindUser, fmt.Sprint("warm", i), "editor", time.Time{})).Revision
-			took = min(took, time.Since(start))
-			rows++
-		}
-		held := 0
-		done, failed := 0, 0
-		for i := range 150 {
-			ctx, cancel := context.WithTimeout(k.ctx, rand.N(3*took/2))
-			r, err := k.AddMember(ctx, k.by, k.tenant, policy.KindUser, fmt.Sprint("user", i), "editor", time.Time{})
-			cancel()
-			now := k.head()
-			switch {
-			case err == nil && now == r.Revision && now.Number == head.Number+1:
-				done++
-				rows++
-				held++
-			case err != nil && now == head:
-				failed++
-			default:
-				t.Fatalf("write %d: error %v, returned %v; head was %v and is %v", i, err, r.Revision, head, now)
-			}
-			if got := len(k.grant(k.tenant, policy.KindUser, fmt.Sprint("user", i))); (got == 1) != (err == nil) {
-				t.Fatalf("write %d: error %v, and %d memberships", i, err, got)
-			}
-			head = now
-		}
-		if _, total := k.audit(k.tenant); total != rows {
-			t.Errorf("%d audit rows, want %d", total, rows)
-		}
-		if list := must[[]store.Member](k)(k.MemberList(k.ctx, k.tenant, "editor")); len(list) != held+5 {
-			t.Errorf("%d members, want %d", len(list), held+5)
-		}
-		t.Logf("%d done, %d given up", done, failed)
-	})
+	t.Run("a write is whole or nothing, and its error says which", testCancelWrites(h))
 }
 
 // everyCall is each call of the contract but Close.

@@ -3,6 +3,7 @@ package storetest
 import (
 	"testing"
 
+	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 	"portcullis/policy"
 )
@@ -10,7 +11,13 @@ import (
 // testFresh settles what an empty store holds: tenant default, admitted, at a
 // revision that is not the zero one, with a tag of its own.
 func testFresh(t *testing.T, h Harness) {
-	k := newKit(t, h)
+	fresh := func() *kit {
+		if h.sealed {
+			return newSealedKit(t, h)
+		}
+		return openKit(t, h, sealing.ChainKeys{})
+	}
+	k := fresh()
 	head := must[store.Head](k)(k.Head(k.ctx))
 	if head.Revision.Number < 1 || head.Revision.Tag == (store.Tag{}) {
 		t.Errorf("revision %+v: a fresh store begins past the zero revision, with a tag", head.Revision)
@@ -22,7 +29,7 @@ func testFresh(t *testing.T, h Harness) {
 	if len(tenants) != 1 || tenants[0].Name != store.DefaultTenant || !tenants[0].Admitted || tenants[0].ID < 1 || tenants[0].Created.IsZero() {
 		t.Errorf("tenants %+v, want default alone, admitted", tenants)
 	}
-	other := newKit(t, h)
+	other := fresh()
 	if k.head().Tag == other.head().Tag {
 		t.Error("two fresh stores have one tag: they would pass for one history")
 	}

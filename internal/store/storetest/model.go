@@ -16,7 +16,8 @@ type model struct {
 	tenants  map[store.TenantID]*tenantModel
 	keys     map[store.Digest]*keyModel
 	userKeys map[store.Digest]*userKeyModel
-	indexOf  func(store.TenantID, store.KeyID, principal) store.Index
+	tokensModel
+	indexOf func(store.TenantID, store.KeyID, principal) store.Index
 }
 
 type tenantModel struct {
@@ -180,7 +181,7 @@ func (m *model) revokeKeys(tenant store.TenantID, name string) verdict {
 		delete(m.tenants[tenant].grants, p)
 		changes = append(changes, store.Change{Kind: store.ChangeGrant, Tenant: tenant, Index: m.index(tenant, p)})
 	}
-	if len(changes) == 0 {
+	if changes = m.revokedClient(tenant, name, changes); len(changes) == 0 {
 		return unchanged
 	}
 	return did(changes...)

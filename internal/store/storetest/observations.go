@@ -141,6 +141,8 @@ func sawBase(base store.Base, digests map[store.Digest]bool) observation {
 			r.Errorf("at %d: %d tenants, want %d", r.now, len(base.Tenants), len(r.model.tenants))
 		}
 		r.checkTenants(base.Tenants)
+		r.checkDenied(base.Denied)
+		r.checkSigners(base.Signing)
 	}}
 }
 
@@ -159,18 +161,24 @@ func sawDelta(from int64, d store.Delta, held []store.TenantID) observation {
 		for n := from + 1; n <= r.now; n++ {
 			want = append(want, r.changes[n]...)
 		}
-		// Denials have the store's own times, which the model does not know: testDenials
-		// and testDenialsRotated hold them to the contract.
-		got := slices.DeleteFunc(slices.Clone(d.Changes), func(c store.Change) bool { return c.Kind == store.ChangeDenial })
-		if !sameChanges(got, want) {
-			r.Errorf("from %d to %d: changes\n got %v\nwant %v", from, r.now, got, want)
+		if !sameButTimes(d.Changes, want) {
+			r.Errorf("from %d to %d: changes\n got %v\nwant %v", from, r.now, d.Changes, want)
 		}
 		named, stale := make(map[store.TenantID]bool), make(map[store.TenantID]bool)
+		signing := false
 		for _, c := range want {
-			named[c.Tenant] = true
+			if c.Tenant != 0 {
+				named[c.Tenant] = true
+			}
+			signing = signing || c.Kind == store.ChangeSigning
 			if c.Kind == store.ChangeRoles && slices.Contains(held, c.Tenant) {
 				stale[c.Tenant] = true
 			}
+		}
+		if signing {
+			r.checkSigners(d.Signing)
+		} else if len(d.Signing) > 0 {
+			r.Errorf("from %d to %d: signing keys %v, which did not change", from, r.now, d.Signing)
 		}
 		r.checkTenants(d.Tenants)
 		for _, t := range d.Tenants {

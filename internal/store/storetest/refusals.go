@@ -48,11 +48,7 @@ func testRefusals(t *testing.T, h Harness) {
 		return err
 	}
 
-	for _, c := range []struct {
-		name string
-		want error // nil: any error
-		do   func() error
-	}{
+	k.refuseAll(acme, []refusal{
 		{"a tenant of that name is there", store.ErrExists, func() error { return createTenant("acme") }},
 		{"a tenant without a name", nil, func() error { return createTenant("") }},
 		{"rename an unknown tenant", store.ErrNotFound, func() error { return result(k.RenameTenant(k.ctx, k.by, nobody, "globex")) }},
@@ -124,9 +120,29 @@ func testRefusals(t *testing.T, h Harness) {
 			_, _, err := k.Audit(k.ctx, store.AuditQuery{Tenant: k.tenant, Limit: 1, Offset: -1})
 			return err
 		}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			before, rows := k.head(), k.allAudit(acme)
+	})
+	if got, want := fmt.Sprint(k.names(k.tenant, policy.KindUser, "alice")), "[]"; got != want {
+		t.Errorf("alice holds %s after refusals alone", got)
+	}
+}
+
+// refusal is a call that must be refused.
+type refusal struct {
+	name string
+	want error // nil: any error
+	do   func() error
+}
+
+// refuseAll ends the test unless each is refused and leaves nothing behind: no
+// revision, and no audit row of no tenant, of default or of the other.
+func (k *kit) refuseAll(other store.TenantID, all []refusal) {
+	k.Helper()
+	on := *k
+	for _, c := range all {
+		k.Run(c.name, func(t *testing.T) {
+			k := &on
+			k.T = t
+			before, rows := k.head(), k.allAudit(other)
 			err := c.do()
 			if err == nil {
 				t.Fatal("it was accepted")
@@ -137,13 +153,10 @@ func testRefusals(t *testing.T, h Harness) {
 			if after := k.head(); after != before {
 				t.Errorf("the revision went from %v to %v", before, after)
 			}
-			if after := k.allAudit(acme); after != rows {
+			if after := k.allAudit(other); after != rows {
 				t.Errorf("audit rows before %v, after %v", rows, after)
 			}
 		})
-	}
-	if got, want := fmt.Sprint(k.names(k.tenant, policy.KindUser, "alice")), "[]"; got != want {
-		t.Errorf("alice holds %s after refusals alone", got)
 	}
 }
 

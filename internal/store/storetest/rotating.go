@@ -103,8 +103,7 @@ func (w *world) rotateTenant(tenant store.TenantID, rng *rand.Rand, on func() *k
 		if tenant == 0 {
 			return nil
 		}
-		m.tenants[tenant].key = key
-		return []store.Change{{Kind: store.ChangeTenant, Tenant: tenant}, {Kind: store.ChangeTenantGrants, Tenant: tenant}}
+		return append([]store.Change{{Kind: store.ChangeTenant, Tenant: tenant}, {Kind: store.ChangeTenantGrants, Tenant: tenant}}, m.rekey(tenant, key)...)
 	}) {
 		return 0, false
 	}

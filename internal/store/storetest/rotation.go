@@ -15,6 +15,7 @@ import (
 func testRotation(t *testing.T, h Harness) {
 	for _, kind := range rotationKinds {
 		t.Run(kind.String(), func(t *testing.T) {
+			t.Parallel()
 			t.Run("what is read stays, at every step and on every handle", testRotationKeepsAll(h, kind))
 			t.Run("a step that is done already changes nothing", testRotationSteps(h, kind))
 			t.Run("counts", testSealCounts(h, kind))

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"portcullis/internal/store"
+	"portcullis/policy"
 )
 
 // rotationPhases are how far the rotation of a tenant has come when a write falls
@@ -30,6 +31,7 @@ func testRotationWrites(t *testing.T, h Harness) {
 			// Each write meets each phase, in one kind or another.
 			phase := rotationPhases[(i+j)%len(rotationPhases)]
 			t.Run(kind.String()+"/"+w.name, func(t *testing.T) {
+				t.Parallel()
 				k := newKitFor(t, h, kind)
 				if w.given != nil {
 					w.given(k)
@@ -37,18 +39,39 @@ func testRotationWrites(t *testing.T, h Harness) {
 				// The one who writes knows the former keys alone.
 				second := k.second()
 				second.tenant = k.tenant
-				second.look(k.tenant)
+				second.grant(k.tenant, policy.KindUser, "alice")
+				rotated := []store.TenantID{k.tenant}
+				if w.ofNone {
+					rotated = append(rotated, 0)
+				}
 				k.done(k.BeginRotation(k.ctx, k.by, kind))
-				k.done(k.BeginTenant(k.ctx, k.by, k.tenant))
+				for _, tenant := range rotated {
+					k.done(k.BeginTenant(k.ctx, k.by, tenant))
+				}
 				phase.get(k)
 				checkWrite(second, w)
-				look := k.look(k.tenant)
-				second.wantLook("for the one who wrote", k.tenant, look)
-				k.resealAll(k.tenant, 100, k.alone)
-				k.done(k.FinishTenant(k.ctx, k.by, k.tenant))
-				k.wantAllUnder(k.tenant, k.keyOf(k.tenant))
-				for name, on := range map[string]*kit{"this handle": k, "the one who wrote": second, "a new one": k.second()} {
-					on.wantLook(phase.name+", at the end, for "+name, k.tenant, look)
+				written := rotated
+				if w.makes {
+					written = append(written, second.tenant)
+				}
+				looks := make(map[store.TenantID]string)
+				for _, tenant := range written {
+					looks[tenant] = k.look(tenant)
+					second.wantLook("for the one who wrote", tenant, looks[tenant])
+				}
+				for _, tenant := range rotated {
+					k.resealAll(tenant, 100, k.alone)
+					k.done(k.FinishTenant(k.ctx, k.by, tenant))
+				}
+				// The one who wrote knows keys that are gone, a new one none.
+				third := k.second()
+				for _, tenant := range written {
+					if tenant != 0 {
+						k.wantAllUnder(tenant, k.keyOf(tenant))
+					}
+					for name, on := range map[string]*kit{"the one who wrote": second, "a new one": third} {
+						on.wantLook(phase.name+", at the end, for "+name, tenant, looks[tenant])
+					}
 				}
 			})
 		}

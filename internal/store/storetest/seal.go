@@ -30,14 +30,17 @@ func newMasters(t *testing.T, keys ...string) *sealing.Masters {
 func newClearKit(t *testing.T, h Harness) *kit {
 	t.Helper()
 	masters := newMasters(t)
-	return openKit(t, h, sealing.ChainKeys{Encryption: masters})
+	keys := sealing.ChainKeys{Encryption: masters}
+	return kitOn(t, h, h.openCopy(t, "clear", masters, func(store.Store) {}), keys)
 }
 
 func newSealedKit(t *testing.T, h Harness) *kit {
 	t.Helper()
-	k := newClearKit(t, h)
-	k.rotate(store.RotateEnable, 100, k.alone)
-	return k
+	keys := sealing.ChainKeys{Encryption: h.masters}
+	return kitOn(t, h, h.openCopy(t, "sealed", h.masters, func(st store.Store) {
+		k := kitOn(t, h, st, keys)
+		k.rotate(store.RotateEnable, 100, k.alone)
+	}), keys)
 }
 
 // newKitFor is a store in the state from which a rotation of the kind begins.
@@ -114,19 +117,35 @@ func sealTables() []store.SealTable {
 	return all
 }
 
-// rowsOf counts a tenant's rows of a table that meet a condition. The key that they
+// rowsOf counts a tenant's rows of a table, of the deny-list its subjects, that meet a condition. The key that they
 // are under goes by key_id.
 func (k *kit) rowsOf(table store.SealTable, tenant store.TenantID, condition string) int64 {
 	k.Helper()
+	return k.h.Count(k.T, k.Store, countRows(table, tenant, condition))
+}
+
+// countRows is rowsOf as a query.
+func countRows(table store.SealTable, tenant store.TenantID, condition string) string {
 	condition = strings.ReplaceAll(condition, "key_id", keyColumn(table))
-	return k.h.Count(k.T, k.Store, fmt.Sprintf("SELECT count(*) FROM %s WHERE tenant_id = %d AND (%s)", table, tenant, condition))
+	if table == store.SealDenials {
+		condition = "kind = 2 AND " + condition
+	}
+	return fmt.Sprintf("SELECT count(*) FROM %s WHERE tenant_id = %d AND (%s)", table, tenant, condition)
 }
 
 // wantAllUnder ends the test unless every row of the tenant is under its key.
 func (k *kit) wantAllUnder(tenant store.TenantID, key store.KeyID) {
 	k.Helper()
+	other := fmt.Sprintf("key_id <> %d", key)
+	var each []string
 	for _, table := range sealTables() {
-		if n := k.rowsOf(table, tenant, fmt.Sprintf("key_id <> %d", key)); n > 0 {
+		each = append(each, "("+countRows(table, tenant, other)+")")
+	}
+	if k.h.Count(k.T, k.Store, "SELECT "+strings.Join(each, " + ")) == 0 {
+		return
+	}
+	for _, table := range sealTables() {
+		if n := k.rowsOf(table, tenant, other); n > 0 {
 			k.Errorf("%d rows of %s are not under key %d of tenant %d", n, table, key, tenant)
 		}
 	}
@@ -177,6 +196,20 @@ func (k *kit) look(tenant store.TenantID) string {
 	k.Helper()
 	var text strings.Builder
 	say := func(format string, args ...any) { fmt.Fprintf(&text, format+"\n", args...) }
+	if tenant == 0 {
+		// What belongs to no tenant, but for the trail of the rotation that goes on.
+		for _, d := range k.denials(0) {
+			say("denied %+v", d)
+		}
+		say("signing keys %+v", k.signers())
+		entries, _ := k.audit(0)
+		for _, e := range entries {
+			if e.Action != store.ActionRotateEncryption && e.Action != store.ActionRewrapKeys {
+				say("%+v", e)
+			}
+		}
+		return text.String()
+	}
 	table := describe(must[store.TenantRoles](k)(k.Roles(k.ctx, tenant)).Roles)
 	for _, role := range slices.Sorted(maps.Keys(table)) {
 		say("table %q %s", role, table[role])

@@ -15,7 +15,7 @@ import (
 
 const (
 	modelWriters = 8
-	modelWrites  = 100  // each
+	modelWrites  = 130  // each
 	modelReads   = 1500 // each reader, at most
 )
 
@@ -94,6 +94,7 @@ type world struct {
 	userKeys []store.UserKey
 	indexes  map[indexed]store.Index // under keys that may be gone by the time of the replay
 	first    []store.KeyID           // of tenants, at the start
+	heldTokens
 }
 
 // indexed is what an index is of.
@@ -121,6 +122,12 @@ func (w *world) write(on *kit, rng *rand.Rand, secret string) {
 	role, parent := pick(rng, "a", "b", "c", "d"), pick(rng, "a", "b", "c", "d")
 	permission := pick(rng, "read", "write", "delete")
 	p := somebody(rng)
+	if rng.IntN(3) == 0 {
+		if wr, ok := w.writeTokens(on, rng, tenant, secret); ok {
+			w.keep(func() { w.writes = append(w.writes, wr) })
+		}
+		return
+	}
 	var wr written
 	var err error
 	switch n := rng.IntN(30); {
@@ -170,6 +177,9 @@ func (w *world) write(on *kit, rng *rand.Rand, secret string) {
 		wr.what = "create key"
 		_, wr.result, err = on.CreateKey(w.ctx, w.by, keyOf(tenant, "ci", secret))
 		wr.apply = func(m *model, _ int64) verdict { return m.createKey(tenant, "ci", digestOf(secret)) }
+		if err == nil {
+			w.keep(func() { w.clients = append(w.clients, aSecret{tenant, secret}) })
+		}
 	case n < 21:
 		wr.what = "revoke keys"
 		_, wr.result, err = on.RevokeKeys(w.ctx, w.by, tenant, "ci")
@@ -254,6 +264,7 @@ func (w *world) readRows(on *kit, rng *rand.Rand, stop <-chan struct{}) {
 		case 3, 4, 5:
 			w.readGrant(on, rng)
 		case 6:
+			w.readToken(on, rng)
 			digest := digestOf(fmt.Sprintf("w%d-%d", rng.IntN(modelWriters), rng.IntN(modelWrites)))
 			w.readKey(on, digest)
 			w.readUserKey(on, rng)
@@ -371,7 +382,7 @@ func (w *world) replay(start store.Revision) {
 	slices.SortStableFunc(w.reads, func(a, b observation) int { return int(a.at.Number - b.at.Number) })
 	r := &replay{
 		T:       w.T,
-		model:   &model{tenants: make(map[store.TenantID]*tenantModel), keys: make(map[store.Digest]*keyModel), userKeys: make(map[store.Digest]*userKeyModel), indexOf: w.indexOf},
+		model:   &model{tenants: make(map[store.TenantID]*tenantModel), keys: make(map[store.Digest]*keyModel), userKeys: make(map[store.Digest]*userKeyModel), tokensModel: newTokensModel(), indexOf: w.indexOf},
 		changes: make(map[int64][]store.Change),
 		born:    make(map[policy.RoleID]roleBirth),
 		ids:     make(map[roleBirth]policy.RoleID),

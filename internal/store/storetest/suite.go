@@ -21,9 +21,15 @@ type Harness struct {
 	// Open makes an empty database, in clear and in no chain, and opens it with these
 	// keys.
 	Open func(t *testing.T, keys sealing.ChainKeys) store.Store
+	// OpenCopy is Open, of a copy of the database that prepare filled: prepare runs once
+	// for each name. The copy has a history of its own. nil has each database prepared
+	// by itself.
+	OpenCopy func(t *testing.T, name string, masters *sealing.Masters, prepare func(st store.Store)) store.Store
 	// Reopen opens the database of st once more, as another process would: nothing
 	// in memory is shared. The error is the store's own, for not opening.
 	Reopen func(t *testing.T, st store.Store, keys sealing.ChainKeys) (store.Store, error)
+	// OpenAt is Open with a clock. nil leaves out what is about clocks.
+	OpenAt func(t *testing.T, masters *sealing.Masters, now func() time.Time) store.Store
 	// Touch commits one write through the store's own write path, with a change
 	// set (store.ChangeSet) that names each of the principals of tenant, and any
 	// audit row. No single write of the contract touches so many.
@@ -31,6 +37,8 @@ type Harness struct {
 	// Exec runs statements of SQL on the database of st past the store, as other
 	// hands would. Tables go by their bare names.
 	Exec func(t *testing.T, st store.Store, statements ...string)
+	// Bytes writes bytes as a literal of SQL.
+	Bytes func(b []byte) string
 	// Count reads the one whole number that a query gives, past the store.
 	Count func(t *testing.T, st store.Store, query string) int64
 
@@ -38,26 +46,43 @@ type Harness struct {
 	// than the rest does.
 	Brief bool
 
-	sealed  bool // each new database is sealed before its test begins
-	chained bool // each new database's audit is chained before its test begins, and verified after it
+	sealed  bool             // each new database is sealed before its test begins
+	chained bool             // each new database's audit is chained before its test begins, and verified after it
+	masters *sealing.Masters // of databases that were sealed before
+}
+
+// openCopy is OpenCopy, where there is one.
+func (h *Harness) openCopy(t *testing.T, name string, masters *sealing.Masters, prepare func(st store.Store)) store.Store {
+	t.Helper()
+	if h.OpenCopy != nil {
+		return h.OpenCopy(t, name, masters, prepare)
+	}
+	st := h.Open(t, sealing.ChainKeys{Encryption: masters})
+	prepare(st)
+	return st
 }
 
 // Run runs the suite: every group on databases in clear, every group once more on
 // sealed ones, with the same results and messages, and what is about sealing itself.
+//
+// Tests with a database of their own run in parallel.
 func Run(t *testing.T, h Harness) {
+	h.masters = newMasters(t)
 	runGroups(t, h)
 	if !h.Brief {
 		t.Run("Sealed", func(t *testing.T) {
-			h := h
-			h.sealed = true
-			runGroups(t, h)
+			t.Parallel()
+			sealed := h
+			sealed.sealed = true
+			runGroups(t, sealed)
 		})
 	}
 	if !h.Brief {
 		t.Run("Chained", func(t *testing.T) {
-			h := h
-			h.chained = true
-			runChained(t, h)
+			t.Parallel()
+			chained := h
+			chained.chained = true
+			runChained(t, chained)
 		})
 	}
 	for _, group := range []struct {
@@ -68,16 +93,25 @@ func Run(t *testing.T, h Harness) {
 		{"AuditQueries", testAuditQueries},
 		{"Encryption", testEncryption},
 		{"Masters", testMasters},
+		{"KeyIDs", testKeyIDs},
 		{"Rotation", testRotation},
 		{"RotationWrites", testRotationWrites},
 		{"Rotating", testRotating},
 		{"DenialsRotated", testDenialsRotated},
+		{"FamiliesRotated", testFamiliesRotated},
 		{"Unreadable", testUnreadable},
 	} {
 		if h.Brief && group.name != "Encryption" && group.name != "Rotation" {
 			continue
 		}
-		t.Run(group.name, func(t *testing.T) { group.run(t, h) })
+		t.Run(group.name, inParallel(group.run, h))
+	}
+}
+
+func inParallel(run func(*testing.T, Harness), h Harness) func(*testing.T) {
+	return func(t *testing.T) {
+		t.Parallel()
+		run(t, h)
 	}
 }
 
@@ -89,6 +123,7 @@ func runGroups(t *testing.T, h Harness) {
 		{"Fresh", testFresh},
 		{"Writes", testWrites},
 		{"Refusals", testRefusals},
+		{"TokenRefusals", testTokenRefusals},
 		{"Delta", testDelta},
 		{"Tenants", testTenants},
 		{"Roles", testRoles},
@@ -100,6 +135,7 @@ func runGroups(t *testing.T, h Harness) {
 		{"Denials", testDenials},
 		{"SigningKeys", testSigningKeys},
 		{"RefreshTokens", testRefreshTokens},
+		{"FamiliesRevoked", testFamiliesRevoked},
 		{"KeyRotations", testKeyRotations},
 		{"Import", testImport},
 		{"OpenTenants", testOpenTenants},
@@ -111,7 +147,7 @@ func runGroups(t *testing.T, h Harness) {
 		{"Snapshots", testSnapshots},
 		{"Close", testClose},
 	} {
-		t.Run(group.name, func(t *testing.T) { group.run(t, h) })
+		t.Run(group.name, inParallel(group.run, h))
 	}
 }
 
@@ -140,7 +176,7 @@ func newKit(t *testing.T, h Harness) *kit {
 	if h.chained {
 		return newChainedKit(t, h)
 	}
-	return openKit(t, h, sealing.ChainKeys{})
+	return kitOn(t, h, h.openCopy(t, "clear", nil, func(store.Store) {}), sealing.ChainKeys{})
 }
 
 // openKit is a store on an empty database in clear.

@@ -86,6 +86,14 @@ func testUnreadable(t *testing.T, h Harness) {
 		row, other  string // queries for the rows' ids; %[1]d is the tenant, %[2]d role editor, %[3]d role viewer
 		check, mend func(d *damaged)
 	}{
+		{store.SealDenials, "principal_id",
+			"SELECT min(id) FROM deny_list WHERE kind = 2 AND tenant_id = %[1]d AND %[2]d > 0 AND %[3]d > 0",
+			"SELECT max(id) FROM deny_list WHERE kind = 2 AND tenant_id = %[1]d AND %[2]d > 0 AND %[3]d > 0",
+			checkDenial, mendDenial},
+		{store.SealRefresh, "user_id",
+			"SELECT min(id) FROM refresh_families WHERE tenant_id = %[1]d AND %[2]d > 0 AND %[3]d > 0",
+			"SELECT max(id) FROM refresh_families WHERE tenant_id = %[1]d AND %[2]d > 0 AND %[3]d > 0",
+			checkFamily, mendFamily},
 		{store.SealMemberships, "principal_id",
 			"SELECT id FROM memberships WHERE tenant_id = %[1]d AND role_id = %[2]d AND kind = 1",
 			"SELECT min(id) FROM memberships WHERE tenant_id = %[1]d AND role_id = %[3]d AND kind = 1",
@@ -170,10 +178,13 @@ func testUnreadable(t *testing.T, h Harness) {
 	} {
 		for _, how := range damages {
 			t.Run(fmt.Sprintf("%s.%s %s", c.table, c.column, how.name), func(t *testing.T) {
+				t.Parallel()
 				d := &damaged{kit: newSealedKit(t, h), table: c.table, column: c.column, whole: how.name == "in clear"}
 				acme := d.newTenant("acme")
 				d.furnish(acme)
 				d.furnish(d.tenant)
+				d.deny(denyUser(d.tenant, "trudy", expiry.Add(-time.Hour), expiry))
+				d.aFamily(d.tenant, 100, "app", "bob", time.Time{})
 				look, editor, viewer := d.look(acme), d.roleID(d.tenant, "editor"), d.roleID(d.tenant, "viewer")
 				d.row = h.Count(t, d.Store, fmt.Sprintf(c.row, d.tenant, editor, viewer))
 				other := h.Count(t, d.Store, fmt.Sprintf(c.other, d.tenant, editor, viewer))
@@ -278,6 +289,8 @@ func testUnreadable(t *testing.T, h Harness) {
 	})
 
 	t.Run("a rotation stops at it, or leaves it", testRotationOfDamage(h))
+
+	testUnreadableTokens(t, h)
 
 	t.Run("an API key that a rotation left is revoked by its id", func(t *testing.T) {
 		k := newSealedKit(t, h)

@@ -18,9 +18,16 @@ type aWrite struct {
 	outcome store.Outcome
 	changes func(k *kit) []store.Change // without revision
 	audit   store.AuditEntry            // Action, Resource, User, Success; the rest is checked for every write
-	before  string                      // what Before must contain, as JSON; "" for no Before
+	before  string                      // what Before must contain, as JSON with aMoment for times of the store's; "" for no Before
 	after   string
+	details string // as before; "" leaves them unchecked
+
+	ofNone bool // its audit row is of no tenant
+	makes  bool // it makes the tenant that it is about: do sets k.tenant
 }
+
+// aMoment stands for a time in what the audit must contain.
+const aMoment = "a moment"
 
 var (
 	noChanges   = func(*kit) []store.Change { return nil }
@@ -42,6 +49,7 @@ func grantChange(kind policy.Kind, id string) func(k *kit) []store.Change {
 func testWrites(t *testing.T, h Harness) {
 	for _, w := range writes() {
 		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
 			k := newKit(t, h)
 			if w.given != nil {
 				w.given(k)
@@ -82,10 +90,13 @@ func testWrites(t *testing.T, h Harness) {
 func checkWrite(k *kit, w aWrite) {
 	k.Helper()
 	before := k.head()
-	_, rows := k.audit(k.tenant)
+	_, rows := k.audit(w.trailOf(k))
 	from := time.Now()
 
 	result, err := w.do(k)
+	if w.makes {
+		rows = 0
+	}
 	if err != nil {
 		k.Fatalf("unexpected error: %v", err)
 	}
@@ -106,6 +117,14 @@ func checkWrite(k *kit, w aWrite) {
 	checkAuditOf(k, w, rows, result, from, to)
 }
 
+// trailOf is whose audit row the write leaves.
+func (w *aWrite) trailOf(k *kit) store.TenantID {
+	if w.ofNone {
+		return 0
+	}
+	return k.tenant
+}
+
 func checkDeltaOf(k *kit, before, after store.Revision, want []store.Change) {
 	k.Helper()
 	d := k.delta(before, k.tenant)
@@ -121,11 +140,12 @@ func checkDeltaOf(k *kit, before, after store.Revision, want []store.Change) {
 	if !sameChanges(d.Changes, want) {
 		k.Errorf("changes %v, want %v", d.Changes, want)
 	}
-	var roles, tenants bool
+	var roles, tenants, signing bool
 	for _, c := range want {
 		roles = roles || c.Kind == store.ChangeRoles
-		tenants = true
-		found := false
+		signing = signing || c.Kind == store.ChangeSigning
+		tenants = tenants || c.Tenant != 0
+		found := c.Tenant == 0
 		for _, t := range d.Tenants {
 			found = found || t.ID == c.Tenant
 		}
@@ -135,6 +155,9 @@ func checkDeltaOf(k *kit, before, after store.Revision, want []store.Change) {
 	}
 	if !tenants && len(d.Tenants) > 0 {
 		k.Errorf("tenants %v, but nothing changed", d.Tenants)
+	}
+	if keys := k.signers(); !signing && d.Signing != nil || signing && !reflect.DeepEqual(d.Signing, keys) {
+		k.Errorf("delta's signing keys %v, and they are %v; they changed: %v", d.Signing, keys, signing)
 	}
 	if !roles {
 		if len(d.Roles) > 0 {
@@ -157,14 +180,14 @@ func sameChanges(got, want []store.Change) bool {
 
 func checkAuditOf(k *kit, w aWrite, rows int, result store.Result, from, to time.Time) {
 	k.Helper()
-	entries, total := k.audit(k.tenant)
+	entries, total := k.audit(w.trailOf(k))
 	if total != rows+1 || len(entries) == 0 {
 		k.Fatalf("%d audit rows, want %d", total, rows+1)
 	}
 	got := entries[0]
 	want := store.AuditEntry{
 		ID: got.ID, Time: got.Time, Before: got.Before, After: got.After, Details: got.Details,
-		Tenant: k.tenant, Actor: k.by.Name, Address: k.by.Address, UserAgent: k.by.UserAgent, RequestID: k.by.RequestID,
+		Tenant: w.trailOf(k), Actor: k.by.Name, Address: k.by.Address, UserAgent: k.by.UserAgent, RequestID: k.by.RequestID,
 		User: w.audit.User, Action: w.audit.Action, Resource: w.audit.Resource, Success: w.audit.Success,
 		Outcome: w.outcome.String(), Revision: result.Revision.Number,
 	}
@@ -176,7 +199,9 @@ func checkAuditOf(k *kit, w aWrite, rows int, result store.Result, from, to time
 	}
 	checkJSON(k, "before", got.Before, w.before)
 	checkJSON(k, "after", got.After, w.after)
-	if got.Details != "" && !json.Valid([]byte(got.Details)) {
+	if w.details != "" {
+		checkJSON(k, "details", got.Details, w.details)
+	} else if got.Details != "" && !json.Valid([]byte(got.Details)) {
 		k.Errorf("details %q are no JSON", got.Details)
 	}
 }
@@ -197,7 +222,32 @@ func checkJSON(k *kit, what, got, want string) {
 	if err := json.Unmarshal([]byte(want), &w); err != nil {
 		k.Fatalf("%s: the test's own %q is no JSON: %v", what, want, err)
 	}
-	if !reflect.DeepEqual(g, w) {
+	if !sameJSON(g, w) {
 		k.Errorf("%s: %s, want %s", what, got, want)
 	}
+}
+
+// sameJSON compares decoded JSON; aMoment in what is wanted is any time.
+func sameJSON(got, want any) bool {
+	switch w := want.(type) {
+	case map[string]any:
+		g, ok := got.(map[string]any)
+		if !ok || len(g) != len(w) {
+			return false
+		}
+		for name, value := range w {
+			member, there := g[name]
+			if !there || !sameJSON(member, value) {
+				return false
+			}
+		}
+		return true
+	case string:
+		if w == aMoment {
+			text, _ := got.(string)
+			_, err := time.Parse(time.RFC3339Nano, text)
+			return err == nil
+		}
+	}
+	return reflect.DeepEqual(got, want)
 }

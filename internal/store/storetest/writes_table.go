@@ -29,7 +29,13 @@ func writes() []aWrite {
 	all = append(all, linkWrites()...)
 	all = append(all, memberWrites()...)
 	all = append(all, tenantWrites()...)
-	return append(all, keyWrites()...)
+	all = append(all, keyWrites()...)
+	all = append(all, denialWrites()...)
+	all = append(all, signingWrites()...)
+	all = append(all, refreshWrites()...)
+	all = append(all, rotatedKeyWrites()...)
+	all = append(all, openingWrites()...)
+	return append(all, importWrites()...)
 }
 
 func roleWrites() []aWrite {
@@ -234,6 +240,17 @@ func keyWrites() []aWrite {
 			before: `{"keys": [` + one + `, ` + two + `], "memberships": 1}`},
 		{name: "revoke keys again", given: func(k *kit) { k.done(create(k)); k.done(revoke(k)) }, do: revoke, outcome: store.OutcomeUnchanged,
 			changes: noChanges, audit: revoked},
+		{name: "revoke a key and refresh tokens", given: func(k *kit) {
+			k.done(create(k))
+			for n, client := range []string{"ci", "other", "ci"} {
+				k.aFamily(k.tenant, byte(n+1), client, "alice", expiry.Add(-time.Hour))
+			}
+		}, do: revoke, outcome: store.OutcomeDone,
+			changes: func(k *kit) []store.Change {
+				changes := append([]store.Change{keyChange(k, "one", true)}, k.deniedAccess(1, 3)...)
+				return append(changes, k.clientDenial(k.tenant, "ci"))
+			}, audit: revoked,
+			before: `{"keys": [` + one + `], "memberships": 0, "refresh_families": 2, "denied": 2}`},
 		{name: "register a key", do: func(k *kit) (store.Result, error) {
 			return k.RegisterKey(k.ctx, k.by, keyOf(k.tenant, "ci", "two"), time.Hour)
 		}, outcome: store.OutcomeDone,

@@ -19,6 +19,7 @@ func main() {
 		{"envoy", testkit.FindEnvoy},
 		{"postgres", testkit.FindPostgres},
 		{"OpenID provider", testkit.FindOIDC},
+		{"Authlib", testkit.FindAuthlib},
 	} {
 		path, err := program.find()
 		if err != nil {

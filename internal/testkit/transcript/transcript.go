@@ -31,6 +31,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -91,6 +92,10 @@ type player struct {
 	kept     map[string]string
 	revision int64 // the last one that the file was told
 }
+
+// OpenTenancy reports whether a file is for a server with AUTH_OPEN_TENANCY=true: its
+// name begins with "open-".
+func OpenTenancy(file string) bool { return strings.HasPrefix(filepath.Base(file), "open-") }
 
 // Play plays one file. Each difference is an error of t, with the section's title.
 func Play(t testing.TB, s Server, file string) {

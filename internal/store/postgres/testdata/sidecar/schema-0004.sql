@@ -39,7 +39,7 @@ SELECT t.id, t.name, t.admitted, t.strict_users, t.created_at, coalesce(e.key_id
 -- call: Bootstrap
 -- $1: 1800000000000000000
 -- returns: ; rows: none
-SELECT digest, issued_before, expires_at FROM portcullis.deny_list WHERE expires_at > $1 ORDER BY id;
+SELECT digest, tenant_id, issued_before, expires_at FROM portcullis.deny_list WHERE expires_at > $1 ORDER BY id;
 
 -- call: Bootstrap
 -- $1: 1800000000000000000
