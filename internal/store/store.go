@@ -302,6 +302,9 @@ const (
 	ActionRefreshToken     Action = "REFRESH_TOKEN"
 	ActionRevokeToken      Action = "REVOKE_TOKEN"
 	ActionImport           Action = "IMPORT"
+	ActionStartChain       Action = "AUDIT_CHAIN_STARTED"
+	ActionRewrapChain      Action = "REWRAP_AUDIT_KEY"
+	ActionPruneAudit       Action = "AUDIT_PRUNED"
 	ActionRewrapKeys       Action = "REWRAP_ENCRYPTION_KEYS"
 	ActionRotateEncryption Action = "ROTATE_ENCRYPTION"
 )
@@ -326,12 +329,23 @@ type AuditEntry struct {
 	Revision  int64 // the revision that the write made; for a read, that it saw
 }
 
-// AuditQuery selects audit rows of one tenant, newest first.
+// AuditQuery selects audit rows of one tenant, newest first. Zero fields select all.
 type AuditQuery struct {
-	Tenant TenantID
-	Action Action // "" is any; compared without case
-	Limit  int    // 1 to 500
+	Tenant  TenantID
+	Action  Action // compared without case
+	Entity  string // the resource's kind: what stands before its first "/", such as "role"
+	Subject string // whom the row is about, as AuditUser has it
+	Actor   string // who did it
+	Outcome string
+	Since   time.Time // rows of that time and later
+	Until   time.Time // rows before it
+	// Before is a cursor: rows with a lower id. It and Offset are for different
+	// readers; use one.
+	Before int64
+	Limit  int // 1 to 1000
 	Offset int
+	// NoTotal spares the count of all rows that are selected; the total is then 0.
+	NoTotal bool
 }
 
 // ReportKind says what a sidecar reports.
@@ -441,6 +455,7 @@ type Store interface {
 	RefreshTokens
 	KeyRotations
 	Importer
+	AuditChains
 
 	CreateTenant(ctx context.Context, by Actor, tenant NewTenant) (Tenant, Result, error) // ErrExists
 	AdmitTenant(ctx context.Context, by Actor, tenant TenantID) (Result, error)           // ErrNotFound

@@ -24,11 +24,12 @@ var database = []string{"internal/store/postgres/...", "internal/store/sqlite/..
 // in no row is refused: say where it stands before it grows.
 var directions = []direction{
 	{place: "policy", libraries: []string{"go.yaml.in/yaml", "cel.dev/"}},
-	{place: "internal/store", house: []string{"policy"}},
+	{place: "internal/chain"},
+	{place: "internal/store", house: []string{"internal/chain", "policy"}},
 	{place: "internal/sealing", libraries: []string{"github.com/fernet/fernet-go"}},
-	{place: "internal/store/postgres/...", house: []string{"internal/sealing", "internal/store", "policy"}, libraries: []string{"github.com/jackc/pgx", "github.com/pressly/goose", "github.com/prometheus", "golang.org/x"}},
-	{place: "internal/store/sqlite/...", house: []string{"internal/sealing", "internal/store", "policy"}, libraries: []string{"modernc.org/sqlite", "github.com/pressly/goose", "github.com/prometheus", "golang.org/x"}},
-	{place: "internal/store/storetest", house: []string{"internal/sealing", "internal/store", "policy"}, libraries: []string{"pgregory.net/rapid"}},
+	{place: "internal/store/postgres/...", house: []string{"internal/chain", "internal/sealing", "internal/store", "policy"}, libraries: []string{"github.com/jackc/pgx", "github.com/pressly/goose", "github.com/prometheus", "golang.org/x"}},
+	{place: "internal/store/sqlite/...", house: []string{"internal/chain", "internal/sealing", "internal/store", "policy"}, libraries: []string{"modernc.org/sqlite", "github.com/pressly/goose", "github.com/prometheus", "golang.org/x"}},
+	{place: "internal/store/storetest", house: []string{"internal/chain", "internal/sealing", "internal/store", "policy"}, libraries: []string{"pgregory.net/rapid"}},
 	{place: "internal/identity", house: []string{"policy"}, libraries: []string{"github.com/golang-jwt/jwt", "github.com/MicahParks/jwkset", "github.com/prometheus", "golang.org/x"}},
 	{place: "internal/decisionlog", house: []string{"policy"}, libraries: []string{"github.com/prometheus"}},
 	{place: "internal/policyfile", house: []string{"policy"}, libraries: []string{"github.com/fsnotify/fsnotify", "github.com/prometheus"}},

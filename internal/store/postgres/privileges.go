@@ -81,6 +81,9 @@ func privilegeTable() []privileges {
 		{onTable, "audit", 1, "SELECT, INSERT", ""},
 		{onSequence, "audit_ids", 1, "USAGE", ""},
 		{onFunction, "ensure_audit_partitions(date, integer)", 1, "EXECUTE", ""},
+		{onTable, "audit_state", 5, "SELECT, UPDATE", ""},
+		{onTable, "audit_chains", 5, "SELECT, INSERT, UPDATE", ""},
+		{onTable, "audit_anchors", 5, "SELECT, INSERT, UPDATE", ""},
 
 		// Which programs run on this schema is the migration's word.
 		{onTable, "compatibility", 1, "SELECT", "SELECT"},

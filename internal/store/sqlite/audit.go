@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
+	"time"
 
 	"portcullis/internal/sealing"
 	"portcullis/internal/store"
@@ -11,20 +13,30 @@ import (
 
 const (
 	sqlInsertAudit = `INSERT INTO audit (time, tenant_id, actor, user, action, resource, before, after, details,
-			outcome, success, address, user_agent, request_id, revision, id, key_id, user_index, sealed)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+			outcome, success, address, user_agent, request_id, revision, id, key_id, user_index, sealed, chain_number, commitment, chain_link)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 
-	sqlAudit = `SELECT id, time, tenant_id, actor, user, action, resource, before, after, details,
-			outcome, success, address, user_agent, request_id, revision, key_id, coalesce(sealed, '')
-		FROM audit WHERE tenant_id = ? ORDER BY id DESC LIMIT ? OFFSET ?`
+	auditColumns = `id, time, tenant_id, actor, user, action, resource, before, after, details,
+			outcome, success, address, user_agent, request_id, revision, key_id, coalesce(sealed, '')`
 
-	sqlCountAudit = `SELECT count(*) FROM audit WHERE tenant_id = ?`
+	auditOfTenant = ` FROM audit WHERE tenant_id = ?1`
 
-	sqlAuditOfAction = `SELECT id, time, tenant_id, actor, user, action, resource, before, after, details,
-			outcome, success, address, user_agent, request_id, revision, key_id, coalesce(sealed, '')
-		FROM audit WHERE tenant_id = ? AND action = ? COLLATE NOCASE ORDER BY id DESC LIMIT ? OFFSET ?`
+	auditOfAction = ` FROM audit WHERE tenant_id = ?1 AND action = ?2 COLLATE NOCASE`
 
-	sqlCountAuditOfAction = `SELECT count(*) FROM audit WHERE tenant_id = ? AND action = ? COLLATE NOCASE`
+	// A subject is ?8 in clear, or one of two indexes; ?7 is whether one is asked for.
+	auditFilters = ` AND time >= ?3 AND time < ?4
+		AND (?5 = '' OR actor = ?5)
+		AND (?6 = '' OR outcome = ?6)
+		AND (NOT ?7 OR user = ?8 AND key_id = 0 OR user_index IN (?9, ?10))
+		AND (?11 = '' OR resource = ?11 OR substr(resource, 1, length(?11) + 1) = ?11 || '/')`
+
+	auditPage = ` AND id < ?12 ORDER BY id DESC LIMIT ?13 OFFSET ?14`
+
+	sqlAudit      = `SELECT ` + auditColumns + auditOfTenant + auditFilters + auditPage
+	sqlCountAudit = `SELECT count(*)` + auditOfTenant + auditFilters
+
+	sqlAuditOfAction      = `SELECT ` + auditColumns + auditOfAction + auditFilters + auditPage
+	sqlCountAuditOfAction = `SELECT count(*)` + auditOfAction + auditFilters
 )
 
 // hiddenAudit is what an audit row hides: NULL, both, in clear.
@@ -49,23 +61,6 @@ func hideAudit(key *sealing.Key, id int64, e *store.AuditEntry) (hiddenAudit, er
 	return h, err
 }
 
-// insertAudit writes a row under the key of its tenant, and takes out of e what is
-// sealed.
-func insertAudit(ctx context.Context, c *conn, key *sealing.Key, e *store.AuditEntry) error {
-	id, err := newID(ctx, c, key, sqlNextAudit)
-	if err != nil {
-		return err
-	}
-	h, err := hideAudit(key, id.Int64, e)
-	if err != nil {
-		return err
-	}
-	_, err = c.exec(ctx, sqlInsertAudit, e.Time.UnixNano(), int64(e.Tenant), e.Actor, e.User, string(e.Action), e.Resource,
-		e.Before, e.After, e.Details, e.Outcome, e.Success, e.Address, e.UserAgent, e.RequestID, e.Revision,
-		id, key.KeyID(), h.index, h.sealed)
-	return err
-}
-
 // RecordAudit implements store.Store. An entry without a time gets the store's;
 // its ID is the store's to give.
 func (s *Store) RecordAudit(ctx context.Context, entries []store.AuditEntry) error {
@@ -73,11 +68,14 @@ func (s *Store) RecordAudit(ctx context.Context, entries []store.AuditEntry) err
 		return nil
 	}
 	err := s.writing(ctx, func(ctx context.Context, c *conn) error {
+		t, err := s.openTrail(ctx, c)
+		if err != nil || !t.enabled {
+			return err
+		}
 		held := make(map[store.TenantID]sealing.Keys)
 		for _, e := range entries {
 			keys, ok := held[e.Tenant]
 			if !ok {
-				var err error
 				if keys, err = s.readKeys(ctx, c, e.Tenant); err != nil {
 					return err
 				}
@@ -86,7 +84,7 @@ func (s *Store) RecordAudit(ctx context.Context, entries []store.AuditEntry) err
 			if e.Time.IsZero() {
 				e.Time = s.cfg.Now()
 			}
-			if err := insertAudit(ctx, c, keys.Current, &e); err != nil {
+			if err := t.add(ctx, keys.Current, e); err != nil {
 				return err
 			}
 		}
@@ -100,28 +98,32 @@ func (s *Store) RecordAudit(ctx context.Context, entries []store.AuditEntry) err
 
 // Audit implements store.Store.
 func (s *Store) Audit(ctx context.Context, q store.AuditQuery) ([]store.AuditEntry, int, error) {
-	if q.Limit < 1 || q.Limit > 500 {
-		return nil, 0, fmt.Errorf("read audit: limit: %d is outside 1 to 500", q.Limit)
+	if err := q.Check(); err != nil {
+		return nil, 0, fmt.Errorf("read audit: %w", err)
 	}
-	if q.Offset < 0 {
-		return nil, 0, fmt.Errorf("read audit: offset: %d is below 0", q.Offset)
-	}
-	list, count, in := sqlAudit, sqlCountAudit, args{int64(q.Tenant)}
+	list, count := sqlAudit, sqlCountAudit
 	if q.Action != "" {
-		list, count, in = sqlAuditOfAction, sqlCountAuditOfAction, append(in, string(q.Action))
+		list, count = sqlAuditOfAction, sqlCountAuditOfAction
 	}
 	var entries []store.AuditEntry
 	var total int
 	err := s.reading(ctx, "read audit", func(ctx context.Context, c *conn) error {
 		entries = nil
-		if err := c.scan(ctx, count, in, &total); err != nil {
-			return err
-		}
 		keys, err := s.readKeys(ctx, c, q.Tenant)
 		if err != nil {
 			return err
 		}
-		page := append(in[:len(in):len(in)], q.Limit, q.Offset)
+		in := auditArgs(&q, keys)
+		if !q.NoTotal {
+			if err := c.scan(ctx, count, in, &total); err != nil {
+				return err
+			}
+		}
+		before := q.Before
+		if before == 0 {
+			before = math.MaxInt64
+		}
+		page := append(in[:len(in):len(in)], before, q.Limit, q.Offset)
 		return c.each(ctx, list, page, func(rows *sql.Rows) error {
 			e, err := s.scanAudit(ctx, func(store.TenantID) sealing.Keys { return keys }, rows)
 			entries = append(entries, e)
@@ -134,6 +136,39 @@ func (s *Store) Audit(ctx context.Context, q store.AuditQuery) ([]store.AuditEnt
 	return entries, total, nil
 }
 
+// auditArgs are the arguments of auditFilters, and of what comes before them.
+func auditArgs(q *store.AuditQuery, keys sealing.Keys) args {
+	since, until := int64(math.MinInt64), int64(math.MaxInt64)
+	if !q.Since.IsZero() {
+		since = boundNanos(q.Since)
+	}
+	if !q.Until.IsZero() {
+		until = boundNanos(q.Until)
+	}
+	var indexes [2][]byte
+	if q.Subject != "" {
+		for i, key := range keys.Live() {
+			if key != nil { // in clear, the subject is looked for as it is
+				index := key.SubjectIndex(q.Subject)
+				indexes[i] = index[:]
+			}
+		}
+	}
+	return args{int64(q.Tenant), string(q.Action), since, until, q.Actor, q.Outcome, q.Subject != "", q.Subject, indexes[0], indexes[1], q.Entity}
+}
+
+// boundNanos is a time as a bound: one that Unix nanoseconds do not reach is the
+// nearest that they do.
+func boundNanos(t time.Time) int64 {
+	switch {
+	case t.Before(time.Unix(0, math.MinInt64)):
+		return math.MinInt64
+	case t.After(time.Unix(0, math.MaxInt64)):
+		return math.MaxInt64
+	}
+	return t.UnixNano()
+}
+
 func (s *Store) scanAudit(ctx context.Context, keysOf func(store.TenantID) sealing.Keys, rows *sql.Rows) (store.AuditEntry, error) {
 	var e store.AuditEntry
 	var at, under int64
@@ -144,13 +179,18 @@ func (s *Store) scanAudit(ctx context.Context, keysOf func(store.TenantID) seali
 		return e, err
 	}
 	e.Time = store.FromNanos(at)
+	return e, s.revealAudit(ctx, keysOf(e.Tenant), &e, under, sealed)
+}
+
+// revealAudit puts back what the row hides.
+func (s *Store) revealAudit(ctx context.Context, keys sealing.Keys, e *store.AuditEntry, under int64, sealed string) error {
 	place := sealing.AuditHidden(e.ID, int64(e.Tenant))
-	hidden, err := s.open(ctx, keysOf(e.Tenant), under, place, sealed)
+	hidden, err := s.open(ctx, keys, under, place, sealed)
 	if err != nil || under == 0 {
-		return e, err
+		return err
 	}
 	if err := e.Reveal(hidden); err != nil {
-		return e, s.strange(ctx, place, err.Error())
+		return s.strange(ctx, place, err.Error())
 	}
-	return e, nil
+	return nil
 }

@@ -19,14 +19,14 @@ func TestConformance(t *testing.T) {
 	var originals copies
 	var files pastOnce
 	storetest.Run(t, storetest.Harness{
-		Open: func(t *testing.T, masters *sealing.Masters) store.Store {
-			return openWith(t, Config{Path: filepath.Join(t.TempDir(), "store.db"), Masters: masters})
+		Open: func(t *testing.T, keys sealing.ChainKeys) store.Store {
+			return openWith(t, Config{Path: filepath.Join(t.TempDir(), "store.db"), Masters: keys.Encryption, AuditKeys: keys.Audit})
 		},
 		OpenCopy: func(t *testing.T, name string, masters *sealing.Masters, prepare func(st store.Store)) store.Store {
 			return openWith(t, Config{Path: originals.copy(t, name, masters, prepare), Masters: masters})
 		},
-		Reopen: func(t *testing.T, st store.Store, masters *sealing.Masters) (store.Store, error) {
-			s, err := Open(context.Background(), Config{Path: st.(*Store).cfg.Path, Masters: masters})
+		Reopen: func(t *testing.T, st store.Store, keys sealing.ChainKeys) (store.Store, error) {
+			s, err := Open(context.Background(), Config{Path: st.(*Store).cfg.Path, Masters: keys.Encryption, AuditKeys: keys.Audit})
 			if err != nil {
 				return nil, err
 			}

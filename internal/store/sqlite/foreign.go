@@ -16,11 +16,11 @@ import (
 const applicationID = 0x50636c73
 
 // newestSchema is the last migration's number.
-const newestSchema = 4
+const newestSchema = 5
 
 // ownTables are the tables of the newest schema.
 var ownTables = [...]string{
-	"audit", "change_log", "client_keys", "deny_list", "encryption", "encryption_keys", "goose_db_version",
+	"audit", "audit_anchors", "audit_chains", "audit_state", "change_log", "client_keys", "deny_list", "encryption", "encryption_keys", "goose_db_version",
 	"imports", "memberships", "permissions", "refresh_families", "refresh_tokens", "replays", "revision",
 	"revision_log", "role_parents", "roles", "sidecar_reports", "sidecars", "signing_keys", "tenant_keys",
 	"tenants", "user_keys",

@@ -319,7 +319,7 @@ func (im *importing) audit(entries []store.AuditEntry, look bool) error {
 		if err != nil {
 			return err
 		}
-		if err := insertAudit(im.tx.ctx, im.tx.conn, keys.Current, &e); err != nil {
+		if err := im.tx.trail.add(im.tx.ctx, keys.Current, e); err != nil {
 			return err
 		}
 		im.counts.Audit++

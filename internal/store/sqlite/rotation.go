@@ -55,7 +55,17 @@ func (s *Store) Encryption(ctx context.Context) (store.Encryption, error) {
 			return err
 		}
 		state.Enabled, state.Master, state.Rotation = true, string(e.master), e.rotation
-		return c.scan(ctx, sqlCountKeys, args{string(e.master)}, &state.Keys, &state.OtherMasters)
+		if err := c.scan(ctx, sqlCountKeys, args{string(e.master)}, &state.Keys, &state.OtherMasters); err != nil {
+			return err
+		}
+		a, err := readAuditState(ctx, c)
+		if err == nil && a.holder == sealing.HeldByEncryption {
+			state.Keys++
+			if a.master != e.master {
+				state.OtherMasters++
+			}
+		}
+		return err
 	})
 	return state, err
 }
@@ -110,7 +120,11 @@ func (s *Store) Rewrap(ctx context.Context, by store.Actor) (int64, store.Result
 			}
 			w.Outcome = store.OutcomeDone
 		}
-		if n > 0 {
+		moved, err := tx.rewrapChainMaster()
+		if err != nil {
+			return nil, err
+		}
+		if n > 0 || moved {
 			w.Outcome = store.OutcomeDone
 		}
 		return w, nil
@@ -119,6 +133,26 @@ func (s *Store) Rewrap(ctx context.Context, by store.Actor) (int64, store.Result
 		return 0, store.Result{}, err
 	}
 	return n, result, nil
+}
+
+// rewrapChainMaster wraps the secret of the audit's chain under the first master,
+// where a master wraps it.
+func (tx *writeTx) rewrapChainMaster() (bool, error) {
+	a, err := readAuditState(tx.ctx, tx.conn)
+	if err != nil || a.holder != sealing.HeldByEncryption || a.master == tx.store.cfg.Masters.First() {
+		return false, err
+	}
+	secret, err := tx.store.chainKeys().OpenChain(a.holder, a.master, a.wrapped)
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", store.ErrChain, err)
+	}
+	first := tx.store.cfg.Masters.First()
+	wrapped, err := tx.store.cfg.Masters.WrapSecret(sealing.ChainSecret, secret, first)
+	if err != nil {
+		return false, err
+	}
+	_, err = tx.exec(tx.ctx, sqlWrapChain, wrapped, a.holder, string(first))
+	return true, err
 }
 
 func (tx *writeTx) rewrapKeys() (int64, error) {

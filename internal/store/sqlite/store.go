@@ -44,6 +44,10 @@ type Config struct {
 	// database, is an error where its fields are sealed. Where they are in clear, the
 	// masters are what a rotation seals them under.
 	Masters *sealing.Masters
+	// AuditKeys are the keys of AUTH_AUDIT_KEY, of which the first wraps the secret of the
+	// audit's chain, before Masters do. Where the audit is chained, and neither opens the
+	// secret, the store does not open.
+	AuditKeys *sealing.Masters
 	// Now is the clock of created, revoked and audit times. Nil is time.Now.
 	Now func() time.Time
 }
@@ -96,6 +100,7 @@ type Store struct {
 	busy       atomic.Int64 // attempts that found the file locked
 	unreadable unreadableCounts
 	teller     sealing.Teller
+	chain      atomic.Pointer[openedChain] // as it was opened last; nil: not yet
 
 	closing context.Context // done once Close has begun
 	close   context.CancelFunc
@@ -109,7 +114,8 @@ var _ store.Store = (*Store)(nil)
 
 // Open opens the file, makes it where it is absent, and migrates it. Errors
 // that callers branch on: store.ErrSchema for a file that a newer program has
-// migrated, store.ErrEncryption for one that the masters do not open. Close the store when done.
+// migrated, store.ErrEncryption for one that the masters do not open, store.ErrChain for one whose
+// audit is in a chain that no key opens. Close the store when done.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -176,7 +182,10 @@ func (s *Store) claim(ctx context.Context) error {
 	if err := checkFiles(s.cfg.Path); err != nil {
 		return err
 	}
-	return s.checkMasters(ctx)
+	if err := s.checkMasters(ctx); err != nil {
+		return err
+	}
+	return s.checkChain(ctx)
 }
 
 // MaxReads is how many reads run at once.

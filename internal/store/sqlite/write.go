@@ -21,7 +21,8 @@ type writeTx struct {
 	store *Store
 	ctx   context.Context
 	now   time.Time
-	head  store.Revision                  // the last committed write
+	head  store.Revision // the last committed write
+	trail *trail
 	held  map[store.TenantID]sealing.Keys // what was read of tenants' keys, or given them
 }
 
@@ -50,6 +51,9 @@ func (s *Store) write(ctx context.Context, what string, by store.Actor, fn func(
 		if tx.head, err = scanRevision(ctx, c, sqlLockRevision); err != nil {
 			return fmt.Errorf("lock the revision: %w", err)
 		}
+		if tx.trail, err = s.openTrail(ctx, c); err != nil {
+			return err
+		}
 		w, err := fn(tx)
 		if errors.Is(err, errNoWrite) {
 			result = store.Result{Revision: tx.head, Outcome: store.OutcomeUnchanged}
@@ -77,15 +81,7 @@ func (s *Store) write(ctx context.Context, what string, by store.Actor, fn func(
 }
 
 func (tx *writeTx) finish(next store.Revision, by store.Actor, w *store.Written) error {
-	entry, err := w.Entry(by, tx.now, next.Number)
-	if err != nil {
-		return fmt.Errorf("audit: %w", err)
-	}
-	keys, err := tx.keys(entry.Tenant)
-	if err != nil {
-		return fmt.Errorf("audit: %w", err)
-	}
-	if err := insertAudit(tx.ctx, tx.conn, keys.Current, &entry); err != nil {
+	if err := tx.record(next, by, w); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
 	for n, change := range w.Changes.Rows(next.Number) {
@@ -109,6 +105,22 @@ func (tx *writeTx) finish(next store.Revision, by store.Actor, w *store.Written)
 		return fmt.Errorf("bump the revision: %w", err)
 	}
 	return nil
+}
+
+// record adds the write's row to the audit, unless that is turned off.
+func (tx *writeTx) record(next store.Revision, by store.Actor, w *store.Written) error {
+	if !tx.trail.enabled {
+		return nil
+	}
+	entry, err := w.Entry(by, tx.now, next.Number)
+	if err != nil {
+		return err
+	}
+	keys, err := tx.keys(entry.Tenant)
+	if err != nil {
+		return err
+	}
+	return tx.trail.add(tx.ctx, keys.Current, entry)
 }
 
 // writing runs fn in a transaction that holds SQLite's write lock, and commits

@@ -66,7 +66,7 @@ func TestAWriteThatFailsLeavesNothing(t *testing.T) {
 // TestAWriteThatCannotBeAuditedDoesNotHappen, and neither does one that cannot
 // be logged for the sidecars.
 func TestAWriteThatCannotBeAuditedDoesNotHappen(t *testing.T) {
-	for _, table := range []string{"audit", "change_log", "revision_log"} {
+	for _, table := range []string{"audit", "audit_anchors", "audit_chains", "audit_state", "change_log", "revision_log"} {
 		t.Run(table, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "store.db")
 			s := openTest(t, path)

@@ -39,7 +39,7 @@ func (k *kit) begin(kind store.RotationKind) func() error {
 // testEncryption: the states that a database goes through, and what each refuses.
 func testEncryption(t *testing.T, h Harness) {
 	t.Run("in clear", func(t *testing.T) {
-		for _, k := range []*kit{kitOn(t, h, h.Open(t, nil), nil), newClearKit(t, h)} {
+		for _, k := range []*kit{openKit(t, h, sealing.ChainKeys{}), newClearKit(t, h)} {
 			if e := k.encryption(); e != (store.Encryption{}) {
 				t.Errorf("state %+v, want none", e)
 			}
@@ -57,7 +57,7 @@ func testEncryption(t *testing.T, h Harness) {
 	})
 
 	t.Run("without a master nothing is sealed", func(t *testing.T) {
-		k := kitOn(t, h, h.Open(t, nil), nil)
+		k := openKit(t, h, sealing.ChainKeys{})
 		_, err := k.BeginRotation(k.ctx, k.by, store.RotateEnable)
 		if err == nil || !strings.Contains(err.Error(), "AUTH_ENCRYPTION_KEY is not set") {
 			t.Errorf("error %v, want one that names the setting", err)
@@ -251,14 +251,14 @@ func testMasters(t *testing.T, h Harness) {
 	old, young := sealing.NewMaster(), sealing.NewMaster()
 	begin := func(t *testing.T) (*kit, string) {
 		masters := newMasters(t, old)
-		k := kitOn(t, h, h.Open(t, masters), masters)
+		k := openKit(t, h, sealing.ChainKeys{Encryption: masters})
 		k.rotate(store.RotateEnable, 100, k.alone)
 		k.furnish(k.tenant)
 		return k, k.look(k.tenant)
 	}
 	refuses := func(t *testing.T, k *kit, masters *sealing.Masters, mend string) {
 		t.Helper()
-		st, err := h.Reopen(t, k.Store, masters)
+		st, err := h.Reopen(t, k.Store, sealing.ChainKeys{Encryption: masters})
 		if err == nil {
 			st.Close()
 		}

@@ -3,6 +3,7 @@ package storetest
 import (
 	"testing"
 
+	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 	"portcullis/policy"
 )
@@ -14,7 +15,7 @@ func testFresh(t *testing.T, h Harness) {
 		if h.sealed {
 			return newSealedKit(t, h)
 		}
-		return kitOn(t, h, h.Open(t, nil), nil)
+		return openKit(t, h, sealing.ChainKeys{})
 	}
 	k := fresh()
 	head := must[store.Head](k)(k.Head(k.ctx))

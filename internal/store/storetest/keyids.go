@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 )
 
@@ -20,7 +21,7 @@ func testKeyIDs(t *testing.T, h Harness) {
 	}{{"a clock that stands", 0}, {"a clock that is set back by an hour", -time.Hour}, {"a clock that is set back by years", -10 * 365 * 24 * time.Hour}} {
 		t.Run(c.name, func(t *testing.T) {
 			masters, now := newMasters(t), time.Now()
-			k := kitOn(t, h, h.OpenAt(t, masters, func() time.Time { return now }), masters)
+			k := kitOn(t, h, h.OpenAt(t, masters, func() time.Time { return now }), sealing.ChainKeys{Encryption: masters})
 			k.rotate(store.RotateEnable, 100, k.alone)
 			highest := int64(0)
 			// fresh ends the test unless so many keys are there that were not, each above

@@ -113,7 +113,7 @@ func testRefusals(t *testing.T, h Harness) {
 			return err
 		}},
 		{"an audit page of too many", nil, func() error {
-			_, _, err := k.Audit(k.ctx, store.AuditQuery{Tenant: k.tenant, Limit: 501})
+			_, _, err := k.Audit(k.ctx, store.AuditQuery{Tenant: k.tenant, Limit: 1001})
 			return err
 		}},
 		{"an audit page from before the first", nil, func() error {

@@ -30,17 +30,19 @@ func newMasters(t *testing.T, keys ...string) *sealing.Masters {
 func newClearKit(t *testing.T, h Harness) *kit {
 	t.Helper()
 	masters := newMasters(t)
-	return kitOn(t, h, h.openCopy(t, "clear", masters, func(store.Store) {}), masters)
+	keys := sealing.ChainKeys{Encryption: masters}
+	return kitOn(t, h, h.openCopy(t, "clear", masters, func(store.Store) {}), keys)
 }
 
 func newSealedKit(t *testing.T, h Harness) *kit {
 	t.Helper()
 	// What was prepared may outlive this run of the suite, whose master is its own.
 	name := "sealed under " + string(h.masters.First())
+	keys := sealing.ChainKeys{Encryption: h.masters}
 	return kitOn(t, h, h.openCopy(t, name, h.masters, func(st store.Store) {
-		k := kitOn(t, h, st, h.masters)
+		k := kitOn(t, h, st, keys)
 		k.rotate(store.RotateEnable, 100, k.alone)
-	}), h.masters)
+	}), keys)
 }
 
 // newKitFor is a store in the state from which a rotation of the kind begins.

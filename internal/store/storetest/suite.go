@@ -18,16 +18,16 @@ import (
 // Harness opens stores for the suite. Every function ends the test on failure,
 // and leaves closing to t.Cleanup.
 type Harness struct {
-	// Open makes an empty database, in clear, and opens it with these master keys;
-	// nil is none.
-	Open func(t *testing.T, masters *sealing.Masters) store.Store
+	// Open makes an empty database, in clear and in no chain, and opens it with these
+	// keys.
+	Open func(t *testing.T, keys sealing.ChainKeys) store.Store
 	// OpenCopy is Open, of a copy of the database that prepare filled: prepare runs once
 	// for each name. The copy has a history of its own. nil has each database prepared
 	// by itself.
 	OpenCopy func(t *testing.T, name string, masters *sealing.Masters, prepare func(st store.Store)) store.Store
 	// Reopen opens the database of st once more, as another process would: nothing
 	// in memory is shared. The error is the store's own, for not opening.
-	Reopen func(t *testing.T, st store.Store, masters *sealing.Masters) (store.Store, error)
+	Reopen func(t *testing.T, st store.Store, keys sealing.ChainKeys) (store.Store, error)
 	// OpenAt is Open with a clock. nil leaves out what is about clocks.
 	OpenAt func(t *testing.T, masters *sealing.Masters, now func() time.Time) store.Store
 	// Touch commits one write through the store's own write path, with a change
@@ -47,6 +47,7 @@ type Harness struct {
 	Brief bool
 
 	sealed  bool             // each new database is sealed before its test begins
+	chained bool             // each new database's audit is chained before its test begins, and verified after it
 	masters *sealing.Masters // of databases that were sealed before
 }
 
@@ -56,7 +57,7 @@ func (h *Harness) openCopy(t *testing.T, name string, masters *sealing.Masters, 
 	if h.OpenCopy != nil {
 		return h.OpenCopy(t, name, masters, prepare)
 	}
-	st := h.Open(t, masters)
+	st := h.Open(t, sealing.ChainKeys{Encryption: masters})
 	prepare(st)
 	return st
 }
@@ -76,10 +77,20 @@ func Run(t *testing.T, h Harness) {
 			runGroups(t, sealed)
 		})
 	}
+	if !h.Brief {
+		t.Run("Chained", func(t *testing.T) {
+			t.Parallel()
+			chained := h
+			chained.chained = true
+			runChained(t, chained)
+		})
+	}
 	for _, group := range []struct {
 		name string
 		run  func(*testing.T, Harness)
 	}{
+		{"AuditChain", testAuditChain},
+		{"AuditQueries", testAuditQueries},
 		{"Encryption", testEncryption},
 		{"Masters", testMasters},
 		{"KeyIDs", testKeyIDs},
@@ -150,9 +161,11 @@ type kit struct {
 	store.Store
 	h       Harness
 	masters *sealing.Masters // nil: none
-	ctx     context.Context
-	by      store.Actor
-	tenant  store.TenantID // default
+	// auditKeys are those of the audit's chain; nil: none.
+	auditKeys *sealing.Masters
+	ctx       context.Context
+	by        store.Actor
+	tenant    store.TenantID // default
 }
 
 func newKit(t *testing.T, h Harness) *kit {
@@ -160,14 +173,23 @@ func newKit(t *testing.T, h Harness) *kit {
 	if h.sealed {
 		return newSealedKit(t, h)
 	}
-	return kitOn(t, h, h.openCopy(t, "clear", nil, func(store.Store) {}), nil)
+	if h.chained {
+		return newChainedKit(t, h)
+	}
+	return kitOn(t, h, h.openCopy(t, "clear", nil, func(store.Store) {}), sealing.ChainKeys{})
 }
 
-func kitOn(t *testing.T, h Harness, st store.Store, masters *sealing.Masters) *kit {
+// openKit is a store on an empty database in clear.
+func openKit(t *testing.T, h Harness, keys sealing.ChainKeys) *kit {
+	t.Helper()
+	return kitOn(t, h, h.Open(t, keys), keys)
+}
+
+func kitOn(t *testing.T, h Harness, st store.Store, keys sealing.ChainKeys) *kit {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*callTimeout)
 	t.Cleanup(cancel)
-	k := &kit{T: t, Store: st, h: h, masters: masters, ctx: ctx, by: actor()}
+	k := &kit{T: t, Store: st, h: h, masters: keys.Encryption, auditKeys: keys.Audit, ctx: ctx, by: actor()}
 	k.tenant = k.tenantID(store.DefaultTenant)
 	return k
 }
@@ -181,8 +203,14 @@ func (k *kit) second() *kit {
 // secondWith is another handle that holds other masters.
 func (k *kit) secondWith(masters *sealing.Masters) *kit {
 	k.Helper()
-	st, err := k.h.Reopen(k.T, k.Store, masters)
-	return kitOn(k.T, k.h, must[store.Store](k)(st, err), masters)
+	return k.secondOn(sealing.ChainKeys{Audit: k.auditKeys, Encryption: masters})
+}
+
+// secondOn is another handle that holds other keys.
+func (k *kit) secondOn(keys sealing.ChainKeys) *kit {
+	k.Helper()
+	st, err := k.h.Reopen(k.T, k.Store, keys)
+	return kitOn(k.T, k.h, must[store.Store](k)(st, err), keys)
 }
 
 func actor() store.Actor {

@@ -1,0 +1,117 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"portcullis/internal/chain"
+)
+
+// ErrChain: the audit's chain is not in the state that the call needs, or the keys
+// that the program holds do not open it. The text says which, and the mend.
+var ErrChain = errors.New("audit chain")
+
+// AuditState says whether what is done is recorded, and under which key the rows
+// are chained.
+type AuditState struct {
+	Enabled bool
+	Chained bool
+	// Holder is which setting holds the key that wraps the chain's secret:
+	// "AUTH_AUDIT_KEY" or "AUTH_ENCRYPTION_KEY"; "" where nothing is chained.
+	Holder string
+	Master string // the id of that key
+}
+
+// ChainHead is the end of a tenant's chain, and the id of the row there; 0 where
+// all of it was pruned or none was written yet.
+type ChainHead struct {
+	chain.Head
+	Row int64
+}
+
+// AuditChains is the part of a store that chains the audit, lets it be verified and
+// prunes it. Each tenant has a chain of its own; tenant 0 has that of what belongs to
+// no tenant, failed authentications included.
+//
+// From StartChain on every row of the audit is chained in the transaction that writes
+// it, whichever process writes: one that cannot open the secret writes nothing, and
+// its writes are ErrChain.
+type AuditChains interface {
+	AuditState(ctx context.Context) (AuditState, error)
+	// SetAudit turns the recording on or off, for every process. The row that says so
+	// is written in either direction. While it is off, writes leave no row.
+	SetAudit(ctx context.Context, by Actor, on bool) (Result, error)
+	// StartChain makes the secret and wraps it under the first key of AUTH_AUDIT_KEY, else
+	// under the master that the database is sealed under, and anchors what each tenant has
+	// in the audit by then. OutcomeUnchanged where there is a chain. ErrChain where there is no
+	// key to wrap with, and where rows are chained and the secret is gone.
+	StartChain(ctx context.Context, by Actor) (Result, error)
+	// RewrapChain wraps the secret where StartChain would wrap it today. The chain
+	// stays. Nothing to do is OutcomeUnchanged.
+	RewrapChain(ctx context.Context, by Actor) (Result, error)
+	// ChainKey opens the secret. ErrChain where there is none, or no key for it.
+	ChainKey(ctx context.Context) (*chain.Key, error)
+	// AuditTenants are the tenants that have rows, a chain or an anchor, by id, 0
+	// included.
+	AuditTenants(ctx context.Context) ([]TenantID, error)
+	ChainHead(ctx context.Context, tenant TenantID) (ChainHead, error)
+	// ChainAnchor is nil where the tenant has none.
+	ChainAnchor(ctx context.Context, tenant TenantID) (*chain.Anchor, chain.Sum, error)
+	// WalkAudit reads a tenant's rows by id, those behind after, at most limit (1 to
+	// 10000). What of a row does not open is told in its Unreadable.
+	WalkAudit(ctx context.Context, tenant TenantID, after int64, limit int) ([]chain.Entry, error)
+	// PruneAudit deletes the tenant's rows up to the last one before which all are older
+	// than the given time, and anchors what remains, in one write. Where the rows that
+	// go, or the unchained ones, do not verify, it is ErrChain and nothing goes. On
+	// Postgres it needs the owner's rights.
+	PruneAudit(ctx context.Context, by Actor, tenant TenantID, before time.Time) (rows int64, result Result, err error)
+}
+
+// Check refuses a query that selects nothing sensible.
+func (q *AuditQuery) Check() error {
+	switch {
+	case q.Limit < 1 || q.Limit > MaxAuditPage:
+		return fmt.Errorf("limit: %d is outside 1 to %d", q.Limit, MaxAuditPage)
+	case q.Offset < 0:
+		return fmt.Errorf("offset: %d is below 0", q.Offset)
+	case q.Before < 0:
+		return fmt.Errorf("before: %d is below 0", q.Before)
+	}
+	return nil
+}
+
+// MaxAuditWalk is how many rows one call of WalkAudit reads at most.
+const MaxAuditWalk = 10_000
+
+// MaxAuditPage is how many rows one call of Audit reads at most.
+const MaxAuditPage = 1000
+
+// ChainRow is the entry as its chain commits to it. Every store keeps times of
+// microseconds, or finer: what is finer is not committed to.
+func (e *AuditEntry) ChainRow() chain.Row {
+	return chain.Row{
+		ID: e.ID, Tenant: int64(e.Tenant), Time: e.Time.UnixMicro(), Revision: e.Revision, Success: e.Success,
+		Texts: []string{
+			e.Actor, e.User, string(e.Action), e.Resource, e.Before, e.After, e.Details, e.Outcome,
+			e.Address, e.UserAgent, e.RequestID,
+		},
+	}
+}
+
+// ChainLink is where a new row goes in its chain, and the chain's end after it.
+type ChainLink struct {
+	Number           int64
+	Commitment, Link chain.Sum
+}
+
+// Append links the entry, whose ID, Tenant and Time are set and whose texts are as
+// they will be read back, to the end of a chain, and moves the end.
+func (e *AuditEntry) Append(key *chain.Key, head *chain.Head) ChainLink {
+	row := e.ChainRow()
+	link := ChainLink{Number: head.Number + 1, Commitment: key.Commit(&row)}
+	link.Link = key.Link(head.Tenant, link.Number, head.Link, link.Commitment)
+	head.Number, head.Link = link.Number, link.Link
+	return link
+}
