@@ -31,8 +31,8 @@ func TestConformance(t *testing.T) {
 		return url.(string)
 	}
 	storetest.Run(t, storetest.Harness{
-		Open: func(t *testing.T, masters *sealing.Masters) store.Store {
-			st, err := open(t, Config{URL: migrated(t), Masters: masters})
+		Open: func(t *testing.T, keys sealing.ChainKeys) store.Store {
+			st, err := open(t, Config{URL: migrated(t), Masters: keys.Encryption, AuditKeys: keys.Audit})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -58,8 +58,8 @@ func TestConformance(t *testing.T) {
 			}
 			return st
 		},
-		Reopen: func(t *testing.T, st store.Store, masters *sealing.Masters) (store.Store, error) {
-			return open(t, Config{URL: urlOf(st), Masters: masters})
+		Reopen: func(t *testing.T, st store.Store, keys sealing.ChainKeys) (store.Store, error) {
+			return open(t, Config{URL: urlOf(st), Masters: keys.Encryption, AuditKeys: keys.Audit})
 		},
 		OpenAt: func(t *testing.T, masters *sealing.Masters, now func() time.Time) store.Store {
 			st, err := open(t, Config{URL: migrated(t), Masters: masters, Now: now})

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"portcullis/internal/sealing"
 	"portcullis/internal/store"
@@ -34,12 +35,12 @@ func TestRoleNames(t *testing.T) {
 // as a sidecar's, and what writes the audit anew as the owner.
 func TestConformanceOfTheTwoRoles(t *testing.T) {
 	var dbs sync.Map // *dividedStore to its divided
-	open := func(t *testing.T, db divided, masters *sealing.Masters) (_ store.Store, err error) {
+	open := func(t *testing.T, db divided, keys sealing.ChainKeys) (_ store.Store, err error) {
 		st := &dividedStore{}
 		for into, cfg := range map[**Store]Config{
-			&st.Store:   {URL: db.admin, Masters: masters},
-			&st.owner:   {URL: db.owner, Masters: masters},
-			&st.sidecar: {URL: db.sidecar, Masters: masters, ReadOnly: true},
+			&st.Store:   {URL: db.admin, Masters: keys.Encryption, AuditKeys: keys.Audit},
+			&st.owner:   {URL: db.owner, Masters: keys.Encryption, AuditKeys: keys.Audit},
+			&st.sidecar: {URL: db.sidecar, Masters: keys.Encryption, ReadOnly: true},
 		} {
 			if *into, err = Open(context.Background(), cfg); err != nil {
 				return nil, err
@@ -55,16 +56,16 @@ func TestConformanceOfTheTwoRoles(t *testing.T) {
 	}
 	storetest.Run(t, storetest.Harness{
 		Brief: true,
-		Open: func(t *testing.T, masters *sealing.Masters) store.Store {
-			st, err := open(t, divide(t), masters)
+		Open: func(t *testing.T, keys sealing.ChainKeys) store.Store {
+			st, err := open(t, divide(t), keys)
 			if err != nil {
 				t.Fatal(err)
 			}
 			return st
 		},
-		Reopen: func(t *testing.T, st store.Store, masters *sealing.Masters) (store.Store, error) {
+		Reopen: func(t *testing.T, st store.Store, keys sealing.ChainKeys) (store.Store, error) {
 			db, _ := dbs.Load(st)
-			return open(t, db.(divided), masters)
+			return open(t, db.(divided), keys)
 		},
 		Touch: func(t *testing.T, st store.Store, by store.Actor, tenant store.TenantID, principals []store.Index) store.Result {
 			t.Helper()
@@ -82,8 +83,8 @@ func TestConformanceOfTheTwoRoles(t *testing.T) {
 	})
 }
 
-// dividedStore gives what store.Reader has to a sidecar's user, and what a rotation
-// needs of the owner to the owner.
+// dividedStore gives what store.Reader has to a sidecar's user, and what a rotation or
+// a pruning needs of the owner to the owner.
 type dividedStore struct {
 	*Store
 	sidecar, owner *Store
@@ -91,6 +92,9 @@ type dividedStore struct {
 
 func (d *dividedStore) Reseal(ctx context.Context, tenant store.TenantID, from store.ResealCursor, limit int, leave func(error)) (store.ResealCursor, int64, bool, error) {
 	return d.owner.Reseal(ctx, tenant, from, limit, leave)
+}
+func (d *dividedStore) PruneAudit(ctx context.Context, by store.Actor, tenant store.TenantID, before time.Time) (int64, store.Result, error) {
+	return d.owner.PruneAudit(ctx, by, tenant, before)
 }
 func (d *dividedStore) Head(ctx context.Context) (store.Head, error) { return d.sidecar.Head(ctx) }
 func (d *dividedStore) Bootstrap(ctx context.Context, yield func(store.Digest) error) (store.Base, error) {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -29,7 +30,7 @@ func userKeyTarget() []string {
 
 func auditTarget() []string {
 	return []string{"id", "at", "tenant_id", "actor", "about", "action", "resource", "before", "after", "details", "outcome", "success",
-		"address", "user_agent", "request_id", "revision", "key_id", "user_index", "sealed"}
+		"address", "user_agent", "request_id", "revision", "key_id", "user_index", "sealed", "chain_number", "commitment", "chain_link"}
 }
 
 func (tx *writeTx) copyInto(table string, columns []string, rows [][]any) error {
@@ -178,18 +179,45 @@ func (im *importing) audit(entries []store.AuditEntry, look bool) error {
 	if len(fresh) == 0 {
 		return nil
 	}
-	ids, err := im.tx.ids(sqlAuditIDs, len(fresh))
+	return im.newAudit(fresh)
+}
+
+// newAudit puts rows at the end of their tenants' chains, and the write's own row
+// behind them.
+func (im *importing) newAudit(fresh []*store.AuditEntry) error {
+	tx := im.tx
+	var tenants []store.TenantID
+	for _, e := range fresh {
+		tenants = append(tenants, e.Tenant)
+	}
+	slices.Sort(tenants)
+	tenants = slices.Compact(tenants)
+	if err := tx.lockChains(tenants...); err != nil {
+		return err
+	}
+	ids, err := tx.ids(sqlAuditIDs, len(fresh)+1)
 	if err != nil {
 		return err
 	}
+	tx.auditID = ids[len(fresh)]
 	rows := make([][]any, len(fresh))
 	for i, e := range fresh {
-		if rows[i], err = auditArgs(e, ids[i], im.tenants[e.Tenant].Current); err != nil {
+		row := keptAudit(e)
+		row.ID = ids[i]
+		if rows[i], err = auditArgs(row, tx.trail.link(&row), im.tenants[row.Tenant].Current); err != nil {
 			return err
 		}
 	}
 	im.counts.Audit = len(fresh)
-	return im.tx.copyInto("audit", auditTarget(), rows)
+	if err := tx.copyInto("audit", auditTarget(), rows); err != nil {
+		return err
+	}
+	b := &pgx.Batch{}
+	tx.trail.queueMoves(b, tenants...)
+	if b.Len() == 0 {
+		return nil
+	}
+	return tx.SendBatch(tx.ctx, b).Close()
 }
 
 // auditThere counts the rows of the batch's time that are there. One that does not
@@ -231,10 +259,7 @@ func (im *importing) auditThere(entries []store.AuditEntry, there map[store.Audi
 // importedAudit is what an audit row says, as the database keeps it, without what
 // the store gives it.
 func importedAudit(e store.AuditEntry) store.AuditEntry {
-	e.Time = e.Time.UTC().Truncate(time.Microsecond)
+	e = keptAudit(&e)
 	e.ID, e.Revision = 0, 0
-	for _, text := range auditTexts(&e) {
-		*text = asText(*text)
-	}
 	return e
 }

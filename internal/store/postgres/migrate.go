@@ -23,7 +23,7 @@ var migrations embed.FS
 
 const (
 	// schemaVersion is the number of the newest file in migrations.
-	schemaVersion int64 = 4
+	schemaVersion int64 = 5
 
 	// versionTable is goose's. It lives in our schema, so that another program in
 	// the database may use goose as well.

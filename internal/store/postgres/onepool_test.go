@@ -238,6 +238,26 @@ func sealedCalls(tenant store.TenantID) []sealedCall {
 			_, _, err := st.ImportCursor(ctx, "source")
 			return err
 		}},
+		{"StartChain", func(ctx context.Context, st *Store) error { return errOf(st.StartChain(ctx, by)) }},
+		{"RewrapChain", func(ctx context.Context, st *Store) error { return errOf(st.RewrapChain(ctx, by)) }},
+		{"SetAudit", func(ctx context.Context, st *Store) error { return errOf(st.SetAudit(ctx, by, false)) }},
+		{"SetAudit", func(ctx context.Context, st *Store) error { return errOf(st.SetAudit(ctx, by, true)) }},
+		{"AuditState", func(ctx context.Context, st *Store) error { return errOf(st.AuditState(ctx)) }},
+		{"ChainKey", func(ctx context.Context, st *Store) error { return errOf(st.ChainKey(ctx)) }},
+		{"AuditTenants", func(ctx context.Context, st *Store) error { return errOf(st.AuditTenants(ctx)) }},
+		{"ChainHead", func(ctx context.Context, st *Store) error { return errOf(st.ChainHead(ctx, tenant)) }},
+		{"ChainAnchor", func(ctx context.Context, st *Store) error {
+			_, _, err := st.ChainAnchor(ctx, tenant)
+			return err
+		}},
+		{"WalkAudit", func(ctx context.Context, st *Store) error { return errOf(st.WalkAudit(ctx, tenant, 0, 1000)) }},
+		{"RecordAudit", func(ctx context.Context, st *Store) error { // in chains, of which one is new
+			return st.RecordAudit(ctx, []store.AuditEntry{{Tenant: tenant, Actor: "cli", User: "alice", Action: store.ActionGetAudit}, {Tenant: 99, Action: store.ActionAuthFailed}})
+		}},
+		{"PruneAudit", func(ctx context.Context, st *Store) error {
+			_, _, err := st.PruneAudit(ctx, by, tenant, st.now())
+			return err
+		}},
 		{"RevokeUserKey", func(ctx context.Context, st *Store) error {
 			keys, err := st.UserKeyList(ctx, tenant, "alice")
 			if err != nil {

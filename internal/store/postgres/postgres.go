@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,6 +42,10 @@ type Config struct {
 	// whose fields are sealed does not open then. With some, a database in clear opens
 	// as well.
 	Masters *sealing.Masters
+	// AuditKeys are the keys of AUTH_AUDIT_KEY, of which the first wraps the secret of the
+	// audit's chain, before Masters do. Where the audit is chained, and neither opens the
+	// secret, the store does not open, unless it is ReadOnly.
+	AuditKeys *sealing.Masters
 	// Now is the clock of created, revoked and audit times. Nil is time.Now.
 	Now func() time.Time
 }
@@ -54,6 +59,8 @@ type Store struct {
 	ring       *sealing.Ring
 	unreadable *prometheus.CounterVec
 	teller     sealing.Teller
+	chainKeys  sealing.ChainKeys
+	chain      atomic.Pointer[openedChain] // as it was opened last; nil: not yet
 
 	closing   context.Context // done once Close has begun
 	cancel    context.CancelFunc
@@ -67,8 +74,9 @@ var _ store.Store = (*Store)(nil)
 
 // Open connects to the database and checks its schema, which it never changes.
 // Errors that callers branch on: store.ErrSchema for a schema that is older than
-// this program needs, or newer than it knows, and store.ErrEncryption where the
-// masters do not open the database. Close the store when done.
+// this program needs, or newer than it knows, store.ErrEncryption where the
+// masters do not open the database, and store.ErrChain where no key opens its audit's
+// chain. Close the store when done.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	pool, err := cfg.pool()
 	if err != nil {
@@ -114,6 +122,13 @@ func open(ctx context.Context, cfg Config, poolConfig *pgxpool.Config) (*Store, 
 		return nil, err
 	}
 	s := &Store{pool: pool, now: cfg.Now, log: cfg.Logger, ring: sealing.NewRing(cfg.Masters), unreadable: newUnreadableTotal()}
+	s.chainKeys = sealing.ChainKeys{Audit: cfg.AuditKeys, Encryption: cfg.Masters}
+	if !cfg.ReadOnly { // a sidecar neither writes the audit nor reads it
+		if err := s.checkChain(ctx); err != nil {
+			pool.Close()
+			return nil, err
+		}
+	}
 	s.closing, s.cancel = context.WithCancel(context.Background())
 	s.listener = newListener(s.closing, poolConfig.ConnConfig.Copy(), cfg.Logger)
 	return s, nil

@@ -250,7 +250,7 @@ func (s *Store) Reseal(ctx context.Context, tenant store.TenantID, from store.Re
 	var left []error
 	err = s.try(ctx, "seal rows anew", func(ctx context.Context) error {
 		next, rows, left = from, 0, nil
-		tx, err := s.lock(ctx, tenant)
+		tx, err := s.lock(ctx, tenant, nil)
 		if err != nil {
 			return err
 		}

@@ -14,8 +14,8 @@ import (
 
 const (
 	sqlEncryptionState = `
-SELECT e.master, e.rotation, (SELECT count(*) FROM portcullis.encryption_keys), (SELECT count(*) FROM portcullis.encryption_keys k WHERE k.master <> e.master)
-FROM portcullis.encryption e`
+SELECT e.master, e.rotation, (SELECT count(*) FROM portcullis.encryption_keys), (SELECT count(*) FROM portcullis.encryption_keys k WHERE k.master <> e.master), a.holder, a.master
+FROM portcullis.encryption e, portcullis.audit_state a`
 
 	sqlForeignKeys = `SELECT id, tenant_id, wrapped, master FROM portcullis.encryption_keys WHERE master <> $1 ORDER BY id`
 
@@ -67,7 +67,8 @@ func asOwner(err error) error {
 
 // step is a write of a rotation, recorded as of no tenant.
 func (s *Store) step(ctx context.Context, what string, tenant store.TenantID, by store.Actor, do func(tx *writeTx) (*store.Written, error)) (store.Result, error) {
-	result, err := s.write(ctx, what, tenant, by, do)
+	// Nobody's chain is held while sqlChangeKeys waits for rows that are on their way.
+	result, err := s.writeLocking(ctx, what, tenant, nil, by, do)
 	return result, asOwner(err)
 }
 
@@ -82,7 +83,17 @@ func rotated(resource string, kind store.RotationKind, step string, outcome stor
 func (s *Store) Encryption(ctx context.Context) (store.Encryption, error) {
 	e := store.Encryption{Enabled: true}
 	err := s.try(ctx, "read the state of the encryption", func(ctx context.Context) error {
-		return s.pool.QueryRow(ctx, sqlEncryptionState).Scan(&e.Master, &e.Rotation, &e.Keys, &e.OtherMasters)
+		var a auditState
+		if err := s.pool.QueryRow(ctx, sqlEncryptionState).Scan(&e.Master, &e.Rotation, &e.Keys, &e.OtherMasters, &a.holder, &a.master); err != nil {
+			return err
+		}
+		if a.holder == sealing.HeldByEncryption { // which wraps the secret of the audit's chain too
+			e.Keys++
+			if string(a.master) != e.Master {
+				e.OtherMasters++
+			}
+		}
+		return nil
 	})
 	switch {
 	case isNoRows(err):
@@ -117,7 +128,11 @@ func (s *Store) Rewrap(ctx context.Context, by store.Actor) (int64, store.Result
 			Outcome: store.OutcomeUnchanged, Action: store.ActionRewrapKeys, Resource: store.EncryptionResource,
 			Details: map[string]any{"keys": n, "master": string(first)},
 		}
-		if n == 0 && e.master == first {
+		moved, err := tx.rewrapChainMaster(first)
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 && !moved && e.master == first {
 			return w, nil
 		}
 		if _, err := tx.exec(sqlPutCheck, check, string(first)); err != nil {

@@ -60,7 +60,8 @@ type writeTx struct {
 	ctx     context.Context
 	now     time.Time
 	head    store.Revision // the last committed write
-	auditID int64          // of the write's own audit row
+	trail   trail
+	auditID int64 // of the write's own audit row
 
 	// pairs are what the tenants' rows are under, by what this transaction has read
 	// since it took the lock, and what it has changed.
@@ -137,10 +138,16 @@ func (u *unknownCommit) Unwrap() error { return u.err }
 // each in a transaction of its own, and must set what it hands out anew each
 // time. what names the write in errors; tenant is whose rows it is about, 0 for none.
 func (s *Store) write(ctx context.Context, what string, tenant store.TenantID, by store.Actor, do func(tx *writeTx) (*store.Written, error)) (store.Result, error) {
+	return s.writeLocking(ctx, what, tenant, []store.TenantID{tenant}, by, do)
+}
+
+// writeLocking is write. It takes the ends of those tenants' chains with the lock, in
+// its round trip; the one that the audit row belongs to is taken at last.
+func (s *Store) writeLocking(ctx context.Context, what string, tenant store.TenantID, chains []store.TenantID, by store.Actor, do func(tx *writeTx) (*store.Written, error)) (store.Result, error) {
 	var out store.Result
 	err := s.try(ctx, what, func(ctx context.Context) error {
 		var err error
-		out, err = s.writeOnce(ctx, tenant, by, do)
+		out, err = s.writeOnce(ctx, tenant, chains, by, do)
 		var unknown *unknownCommit
 		if errors.As(err, &unknown) {
 			out, err = s.settle(ctx, unknown, out)
@@ -153,8 +160,8 @@ func (s *Store) write(ctx context.Context, what string, tenant store.TenantID, b
 	return out, nil
 }
 
-func (s *Store) writeOnce(ctx context.Context, tenant store.TenantID, by store.Actor, do func(tx *writeTx) (*store.Written, error)) (store.Result, error) {
-	tx, err := s.lock(ctx, tenant)
+func (s *Store) writeOnce(ctx context.Context, tenant store.TenantID, chains []store.TenantID, by store.Actor, do func(tx *writeTx) (*store.Written, error)) (store.Result, error) {
+	tx, err := s.lock(ctx, tenant, chains)
 	if err != nil {
 		return store.Result{}, err
 	}
@@ -186,9 +193,9 @@ func (s *Store) writeOnce(ctx context.Context, tenant store.TenantID, by store.A
 	return out, nil
 }
 
-// lock begins a transaction, takes the revision row and reads which keys the tenant
-// is under, in one round trip.
-func (s *Store) lock(ctx context.Context, tenant store.TenantID) (*writeTx, error) {
+// lock begins a transaction, takes the revision row and the ends of those chains, and
+// reads which keys the tenant is under, in one round trip.
+func (s *Store) lock(ctx context.Context, tenant store.TenantID, chains []store.TenantID) (*writeTx, error) {
 	w := &writeTx{store: s, ctx: ctx, made: make(map[int64]*sealing.Key)}
 	b := &pgx.Batch{}
 	b.BeginTx(pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
@@ -196,12 +203,17 @@ func (s *Store) lock(ctx context.Context, tenant store.TenantID) (*writeTx, erro
 	b.Queue(sqlLockRevision).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&w.head.Number, fixed(w.head.Tag[:]))
 	})
+	w.trail.queue(b, chains)
 	var p pairScan
 	b.Queue(sqlWriteKeys, int64(tenant)).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&w.auditID, &p.current, &p.former)
 	})
 	var err error
 	if w.Tx, err = s.sendTx(ctx, b); err != nil {
+		return nil, err
+	}
+	if w.trail.key, err = s.chainKey(w.trail.state); err != nil {
+		rollback(ctx, w)
 		return nil, err
 	}
 	w.now = s.now()
@@ -234,16 +246,8 @@ func rollback(ctx context.Context, tx pgx.Tx) {
 // finish adds what belongs to every write: the audit row, the change rows, the
 // new revision and the notification, in one round trip.
 func (tx *writeTx) finish(by store.Actor, revision store.Revision, w *store.Written) error {
-	entry, err := w.Entry(by, tx.now, revision.Number)
-	if err != nil {
-		return fmt.Errorf("audit: %w", err)
-	}
-	keys, err := tx.keys(entry.Tenant)
-	if err != nil {
-		return fmt.Errorf("audit: %w", err)
-	}
-	row, err := auditArgs(&entry, tx.auditID, keys.Current)
-	if err != nil {
+	b := &pgx.Batch{}
+	if err := tx.record(b, by, revision, w); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
 	rows := w.Changes.Rows(revision.Number)
@@ -251,8 +255,6 @@ func (tx *writeTx) finish(by store.Actor, revision store.Revision, w *store.Writ
 	if err != nil {
 		return err
 	}
-	b := &pgx.Batch{}
-	b.Queue(sqlInsertAudit, row...)
 	b.Queue(sqlLogRevision, revision.Number, revision.Tag[:], tx.now, by.Ack)
 	if len(rows) > 0 {
 		b.Queue(sqlLogChanges, changeArgs(revision.Number, rows)...)
@@ -260,6 +262,47 @@ func (tx *writeTx) finish(by store.Actor, revision store.Revision, w *store.Writ
 	b.Queue(sqlBumpRevision, revision.Number, revision.Tag[:], tx.now)
 	b.Queue(sqlNotify, payload)
 	return tx.SendBatch(tx.ctx, b).Close()
+}
+
+// record adds the write's audit row to a batch, unless that is turned off.
+func (tx *writeTx) record(b *pgx.Batch, by store.Actor, revision store.Revision, w *store.Written) error {
+	if !tx.trail.state.enabled {
+		return nil
+	}
+	entry, err := w.Entry(by, tx.now, revision.Number)
+	if err != nil {
+		return err
+	}
+	keys, err := tx.keys(entry.Tenant)
+	if err != nil {
+		return err
+	}
+	if err := tx.lockChains(entry.Tenant); err != nil {
+		return err
+	}
+	entry = keptAudit(&entry)
+	entry.ID = tx.auditID
+	row, err := auditArgs(entry, tx.trail.link(&entry), keys.Current)
+	if err != nil {
+		return err
+	}
+	b.Queue(sqlInsertAudit, row...)
+	tx.trail.queueMoves(b, entry.Tenant)
+	return nil
+}
+
+// lockChains takes the ends of those tenants' chains that this write does not hold
+// yet. The id of its audit row is one behind all that they have.
+func (tx *writeTx) lockChains(tenants ...store.TenantID) error {
+	held := len(tx.trail.heads)
+	if err := tx.trail.lock(tx.ctx, tx, tenants...); err != nil || len(tx.trail.heads) == held {
+		return err
+	}
+	ids, err := tx.ids(sqlAuditIDs, 1)
+	if err == nil {
+		tx.auditID = ids[0]
+	}
+	return err
 }
 
 // settle finds out whether a commit whose connection broke went through. It
@@ -270,7 +313,7 @@ func (s *Store) settle(ctx context.Context, u *unknownCommit, out store.Result) 
 	defer cancel()
 	var committed bool
 	err := again(ctx, s.pool, func() error {
-		tx, err := s.lock(ctx, 0)
+		tx, err := s.lock(ctx, 0, nil)
 		if err != nil {
 			return err
 		}

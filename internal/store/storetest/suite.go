@@ -101,7 +101,7 @@ func Run(t *testing.T, h Harness) {
 		{"FamiliesRotated", testFamiliesRotated},
 		{"Unreadable", testUnreadable},
 	} {
-		if h.Brief && group.name != "Encryption" && group.name != "Rotation" {
+		if h.Brief && group.name != "AuditChain" && group.name != "Encryption" && group.name != "Rotation" {
 			continue
 		}
 		t.Run(group.name, inParallel(group.run, h))

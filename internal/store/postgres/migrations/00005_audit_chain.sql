@@ -39,7 +39,8 @@ CREATE TABLE portcullis.audit_anchors (
     mac       bytea  NOT NULL CHECK (octet_length(mac) = 32)
 );
 
-UPDATE portcullis.compatibility SET oldest_writer = 5;
+UPDATE portcullis.compatibility SET oldest_writer = greatest(oldest_writer, 5);
+UPDATE portcullis.encryption SET clear_writer = greatest(clear_writer, 5);
 
 -- +goose Down
 DROP TABLE portcullis.audit_anchors, portcullis.audit_chains, portcullis.audit_state;
@@ -49,4 +50,5 @@ ALTER TABLE portcullis.audit
     DROP COLUMN chain_link,
     ADD COLUMN chain_prev bytea,
     ADD COLUMN chain_value bytea;
-UPDATE portcullis.compatibility SET oldest_writer = 3;
+UPDATE portcullis.compatibility SET oldest_writer = least(oldest_writer, 4);
+UPDATE portcullis.encryption SET clear_writer = least(clear_writer, 4);
