@@ -68,7 +68,7 @@ func TestARotationIsMadeOnce(t *testing.T) {
 		if got := h.send("GET /api/roles HTTP/1.1", []string{"Authorization: Bearer " + next}, ""); !strings.Contains(got.body, "editor") {
 			t.Errorf("the tenant lost its roles: %s", got.body)
 		}
-		if entries, total, err := h.store.Audit(t.Context(), store.AuditQuery{Tenant: h.tenants["default"], Action: store.ActionRotateKey, Limit: 10}); err != nil || total != 4 {
+		if entries, total, err := h.store.Audit(t.Context(), store.AuditQuery{Tenant: h.tenants["default"], Actions: []store.Action{store.ActionRotateKey}, Limit: 10}); err != nil || total != 4 {
 			t.Errorf("audit: %d rows, %v: %+v", total, err, entries)
 		}
 	}

@@ -67,7 +67,7 @@ func TestPresentedKeysAreAuditedByFingerprint(t *testing.T) {
 		if caller == "stranger" {
 			tenant = h.tenants["globex"]
 		}
-		entries, _, err := h.store.Audit(t.Context(), store.AuditQuery{Tenant: tenant, Action: "VALIDATE_API_KEY", Limit: 10})
+		entries, _, err := h.store.Audit(t.Context(), store.AuditQuery{Tenant: tenant, Actions: []store.Action{"VALIDATE_API_KEY"}, Limit: 10})
 		must(t, err)
 		if len(entries) != 1 || entries[0].Success || !fingerprinted.MatchString(entries[0].Details) {
 			t.Fatalf("%s: %+v", caller, entries)

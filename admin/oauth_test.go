@@ -359,7 +359,7 @@ func TestIssuingIsAudited(t *testing.T) {
 	_, body := h.post("/oauth/token", refreshForm(refresh), h.as("tokens"))
 	h.post("/oauth/revoke", url.Values{"token": {body["refresh_token"].(string)}}, h.as("tokens"))
 	for action, want := range map[store.Action]int{store.ActionIssueToken: 2, store.ActionRefreshToken: 1, store.ActionRevokeToken: 1} {
-		entries, total, err := h.store.Audit(context.Background(), store.AuditQuery{Tenant: h.tenants["default"], Action: action, Limit: 10})
+		entries, total, err := h.store.Audit(context.Background(), store.AuditQuery{Tenant: h.tenants["default"], Actions: []store.Action{action}, Limit: 10})
 		must(t, err)
 		if total != want {
 			t.Errorf("%s: %d rows, want %d: %+v", action, total, want, entries)

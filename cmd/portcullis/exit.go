@@ -73,7 +73,7 @@ func judge(err error) (exitCode, string) {
 		return exitNo, err.Error()
 	case errors.Is(err, rotation.ErrSidecar):
 		return exitNo, err.Error()
-	case errors.Is(err, store.ErrSchema), errors.Is(err, store.ErrEncryption):
+	case errors.Is(err, store.ErrSchema), errors.Is(err, store.ErrEncryption), errors.Is(err, store.ErrChain):
 		return exitUsage, err.Error()
 	case errors.Is(err, store.ErrUnreadable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
 		errors.As(err, &dial), errors.As(err, &refused), errors.As(err, &network), errors.Is(err, syscall.ENOSPC), sqliteAway(err):

@@ -15,7 +15,7 @@ import (
 // Which settings a command takes as flags. It reads all of them from the
 // environment and .env, so that a wrong one is told wherever it is met.
 var (
-	storeSettings      = []string{"AUTH_SQLITE_PATH", "AUTH_DATABASE_URL", "AUTH_POSTGRESQL_URL", "AUTH_DATABASE_INSECURE", "AUTH_ENCRYPTION_KEY"}
+	storeSettings      = []string{"AUTH_SQLITE_PATH", "AUTH_DATABASE_URL", "AUTH_POSTGRESQL_URL", "AUTH_DATABASE_INSECURE", "AUTH_ENCRYPTION_KEY", "AUTH_AUDIT_KEY"}
 	makeSettings       = append(slices.Clone(storeSettings), "AUTH_STRICT_USERS_DEFAULT") // of commands that may make a tenant
 	tokenSettings      = []string{"AUTH_JWT_SECRET_KEY", "AUTH_JWT_PRIVATE_KEY", "AUTH_JWT_ALGORITHM", "AUTH_JWT_ISSUER", "AUTH_JWT_AUDIENCE"}
 	tokenStoreSettings = append(slices.Clone(storeSettings), "AUTH_JWT_ISSUER") // of commands about tokens in the store

@@ -91,6 +91,11 @@ type Config struct {
 	// StrictUsersDefault says whether the users of new tenants need an API key.
 	StrictUsersDefault bool
 
+	// AuditLogging records what is done. It is a state of the database, which an admin
+	// process sets at its start.
+	AuditLogging bool
+	// AuditKeys wrap the secret of the audit's chain, the first of them; nil is none.
+	AuditKeys *sealing.Masters
 	// AuditChecks adds the admin API's permission checks to its audit.
 	AuditChecks bool
 

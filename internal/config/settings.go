@@ -178,6 +178,12 @@ func Table() []Setting {
 		{Name: "AUTH_OPEN_TENANCY", Default: "false", Want: wantBool, Bool: true,
 			Usage: "the admin API makes a tenant of any UUID4 on its first use, as Auth does; it matches no rule at the gate until an operator admits it",
 			parse: func(c *Config, v string) error { return parseBool(&c.OpenTenancy, v) }},
+		{Name: "AUTH_ENABLE_AUDIT_LOGGING", Default: "true", Want: wantBool, Bool: true,
+			Usage: "record what is done; turning it off is itself recorded, and holds for every process on the database",
+			parse: func(c *Config, v string) error { return parseBool(&c.AuditLogging, v) }},
+		{Name: "AUTH_AUDIT_KEY", Want: "Fernet keys with commas between, such as `portcullis key encryption` prints", Secret: true,
+			Usage: "chains the audit, so that nobody edits it unseen: the first key wraps the chain's secret, all of them unwrap; without one the first of AUTH_ENCRYPTION_KEY does, in a sealed database",
+			parse: func(c *Config, v string) (err error) { c.AuditKeys, err = sealing.ParseMasters(v); return err }},
 		{Name: "AUTH_AUDIT_CHECKS", Default: "false", Want: wantBool, Bool: true,
 			Usage: "audit the admin API's permission checks too",
 			parse: func(c *Config, v string) error { return parseBool(&c.AuditChecks, v) }},
@@ -219,7 +225,6 @@ func Table() []Setting {
 // security setting in silence would be a lie. `also` is such a value, beside an
 // empty one.
 var unsupported = []struct{ name, also string }{
-	{"AUTH_ENABLE_AUDIT_LOGGING", "true"},
 	{"AUTH_STRICT_INPUT", "false"},
 	{"AUTH_RATE_LIMIT", ""},
 	{"AUTH_RATE_LIMIT_WRITES", ""},

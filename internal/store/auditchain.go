@@ -57,13 +57,16 @@ type AuditChains interface {
 	// included.
 	AuditTenants(ctx context.Context) ([]TenantID, error)
 	ChainHead(ctx context.Context, tenant TenantID) (ChainHead, error)
+	// ChainHeads are the ends of all chains, by tenant.
+	ChainHeads(ctx context.Context) ([]ChainHead, error)
 	// ChainAnchor is nil where the tenant has none.
 	ChainAnchor(ctx context.Context, tenant TenantID) (*chain.Anchor, chain.Sum, error)
 	// WalkAudit reads a tenant's rows by id, those behind after, at most limit (1 to
 	// 10000). What of a row does not open is told in its Unreadable.
 	WalkAudit(ctx context.Context, tenant TenantID, after int64, limit int) ([]chain.Entry, error)
 	// PruneAudit deletes the tenant's rows up to the last one before which all are older
-	// than the given time, and anchors what remains, in one write. Where the rows that
+	// than the given time, MaxAuditPrune of them at most, and anchors what remains, in
+	// one write. It is to be called until no rows go. Where the rows that
 	// go, or the unchained ones, do not verify, it is ErrChain and nothing goes. On
 	// Postgres it needs the owner's rights.
 	PruneAudit(ctx context.Context, by Actor, tenant TenantID, before time.Time) (rows int64, result Result, err error)
@@ -78,12 +81,21 @@ func (q *AuditQuery) Check() error {
 		return fmt.Errorf("offset: %d is below 0", q.Offset)
 	case q.Before < 0:
 		return fmt.Errorf("before: %d is below 0", q.Before)
+	case len(q.Actions) > MaxAuditActions:
+		return fmt.Errorf("actions: %d are more than %d", len(q.Actions), MaxAuditActions)
 	}
 	return nil
 }
 
 // MaxAuditWalk is how many rows one call of WalkAudit reads at most.
 const MaxAuditWalk = 10_000
+
+// MaxAuditPrune is how many rows one call of PruneAudit deletes at most: while it goes
+// on, other writes wait.
+const MaxAuditPrune = 20_000
+
+// MaxAuditActions is how many actions a query may name.
+const MaxAuditActions = 50
 
 // MaxAuditPage is how many rows one call of Audit reads at most.
 const MaxAuditPage = 1000

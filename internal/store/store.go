@@ -332,10 +332,10 @@ type AuditEntry struct {
 // AuditQuery selects audit rows of one tenant, newest first. Zero fields select all.
 type AuditQuery struct {
 	Tenant  TenantID
-	Action  Action // compared without case
-	Entity  string // the resource's kind: what stands before its first "/", such as "role"
-	Subject string // whom the row is about, as AuditUser has it
-	Actor   string // who did it
+	Actions []Action // any of these, compared without case; MaxAuditActions at most
+	Entity  string   // the resource's kind: what stands before its first "/", such as "role"
+	Subject string   // whom the row is about, as AuditUser has it
+	Actor   string   // who did it
 	Outcome string
 	Since   time.Time // rows of that time and later
 	Until   time.Time // rows before it

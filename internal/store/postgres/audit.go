@@ -138,7 +138,7 @@ func (s *Store) record(ctx context.Context, entries []store.AuditEntry, now time
 	b := &pgx.Batch{}
 	b.BeginTx(pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
 	b.Queue(sqlHoldKeys)
-	b.Queue(sqlPairs, tenants).Query(func(rows pgx.Rows) error {
+	b.Queue(sqlPairs, numbers(tenants)).Query(func(rows pgx.Rows) error {
 		return each(rows, nil, func(scan func(...any) error) error {
 			var tenant store.TenantID
 			var p pairScan
@@ -154,7 +154,7 @@ func (s *Store) record(ctx context.Context, entries []store.AuditEntry, now time
 			return nil
 		})
 	})
-	b.Queue(sqlMakeChains, tenants, make([]byte, chain.Size))
+	b.Queue(sqlMakeChains, numbers(tenants), make([]byte, chain.Size))
 	t.queue(b, tenants)
 	var ids []int64 // of rows behind all that the chains have by then
 	b.Queue(sqlAuditIDs, len(entries)).Query(func(rows pgx.Rows) (err error) {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"portcullis/internal/chain"
 	"portcullis/internal/sealing"
@@ -41,11 +40,13 @@ ON CONFLICT (tenant_id) DO UPDATE SET row_count = excluded.row_count, last_row =
 
 	sqlWasChained = `SELECT EXISTS (SELECT FROM portcullis.audit_anchors) OR EXISTS (SELECT FROM portcullis.audit WHERE chain_number <> 0)`
 
-	// The last row before which all are older than $2; 0 for none.
+	// The last of the first $3 rows before which all are older than $2; 0 for none.
 	sqlLastOlder = `
-SELECT coalesce(max(id), 0) FROM portcullis.audit
-WHERE tenant_id = $1 AND at < $2
-  AND id < coalesce((SELECT min(id) FROM portcullis.audit WHERE tenant_id = $1 AND at >= $2), 9223372036854775807)`
+SELECT coalesce(max(id), 0) FROM (
+    SELECT id FROM portcullis.audit
+    WHERE tenant_id = $1 AND id < coalesce((SELECT min(id) FROM portcullis.audit WHERE tenant_id = $1 AND at >= $2), 9223372036854775807)
+    ORDER BY id LIMIT $3
+) AS older`
 
 	sqlPruneAudit = `DELETE FROM portcullis.audit WHERE tenant_id = $1 AND id <= $2 AND at < $3`
 
@@ -109,6 +110,22 @@ func (s *Store) ChainHead(ctx context.Context, tenant store.TenantID) (store.Cha
 		return err
 	})
 	return h, err
+}
+
+// ChainHeads implements store.AuditChains.
+func (s *Store) ChainHeads(ctx context.Context) ([]store.ChainHead, error) {
+	var heads []store.ChainHead
+	err := s.try(ctx, "read the ends of the audit's chains", func(ctx context.Context) error {
+		heads = nil
+		rows, err := s.pool.Query(ctx, sqlChainHeads)
+		return each(rows, err, func(scan func(...any) error) error {
+			var h store.ChainHead
+			err := scan(&h.Tenant, &h.Number, fixed(h.Link[:]), &h.Row)
+			heads = append(heads, h)
+			return err
+		})
+	})
+	return heads, err
 }
 
 // ChainAnchor implements store.AuditChains.
@@ -282,7 +299,7 @@ func (s *Store) PruneAudit(ctx context.Context, by store.Actor, tenant store.Ten
 		}
 		gone = store.PruneState{Before: before}
 		var last int64
-		if err := tx.scan(sqlLastOlder, []any{int64(tenant), timeBound(before)}, &last); err != nil {
+		if err := tx.scan(sqlLastOlder, []any{int64(tenant), timeBound(before), store.MaxAuditPrune}, &last); err != nil {
 			return nil, err
 		}
 		if last == 0 {
@@ -309,8 +326,7 @@ func (s *Store) PruneAudit(ctx context.Context, by store.Actor, tenant store.Ten
 
 // asPruner says what to do where the role lacks the right to delete.
 func asPruner(err error) error {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code == "42501" {
+	if lacksRight(err) {
 		return fmt.Errorf("%w: a server may not delete what was recorded: prune with the owner's URL, as `portcullis migrate` is run", err)
 	}
 	return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -26,9 +27,10 @@ const (
     AND ($5::text = '' OR actor = $5)
     AND ($6::text = '' OR outcome = $6)
     AND (NOT $7::boolean OR about = $8::text AND key_id = 0 OR user_index = ANY ($9::bytea[]))
-    AND ($10::text = '' OR resource = $10 OR starts_with(resource, $10 || '/'))`
+    AND ($10::text = '' OR resource = $10 OR starts_with(resource, $10 || '/'))
+    AND ($11::text[] IS NULL OR upper(action) = ANY ($11))`
 
-	auditPage = ` AND id < $11 ORDER BY id DESC LIMIT $12 OFFSET $13`
+	auditPage = ` AND id < $12 ORDER BY id DESC LIMIT $13 OFFSET $14`
 
 	sqlAudit      = `SELECT ` + auditColumns + auditOfTenant + auditFilters + auditPage
 	sqlCountAudit = `SELECT count(*)` + auditOfTenant + auditFilters
@@ -42,7 +44,11 @@ func (s *Store) Audit(ctx context.Context, q store.AuditQuery) ([]store.AuditEnt
 	if err := q.Check(); err != nil {
 		return nil, 0, fmt.Errorf("read audit: %w", err)
 	}
-	for _, text := range []string{string(q.Action), q.Entity, q.Subject, q.Actor, q.Outcome} {
+	texts := []string{q.Entity, q.Subject, q.Actor, q.Outcome}
+	for _, action := range q.Actions {
+		texts = append(texts, string(action))
+	}
+	for _, text := range texts {
 		if !isText(text) {
 			return nil, 0, nil
 		}
@@ -87,6 +93,14 @@ func auditFilter(q *store.AuditQuery, keys sealing.Keys) []any {
 	if !q.Until.IsZero() {
 		until = timeBound(q.Until)
 	}
+	one, several := "", []string(nil)
+	if len(q.Actions) == 1 {
+		one = string(q.Actions[0])
+	} else {
+		for _, action := range q.Actions {
+			several = append(several, strings.ToUpper(string(action)))
+		}
+	}
 	indexes := [][]byte{} // none is an empty array, and no NULL
 	if q.Subject != "" {
 		for _, key := range keys.Live() {
@@ -96,7 +110,7 @@ func auditFilter(q *store.AuditQuery, keys sealing.Keys) []any {
 			}
 		}
 	}
-	return []any{int64(q.Tenant), string(q.Action), since, until, q.Actor, q.Outcome, q.Subject != "", q.Subject, indexes, q.Entity}
+	return []any{int64(q.Tenant), one, since, until, q.Actor, q.Outcome, q.Subject != "", q.Subject, indexes, q.Entity, several}
 }
 
 // timeBound is a time as a bound: one that Postgres does not reach is infinite.
@@ -112,7 +126,7 @@ func timeBound(t time.Time) pgtype.Timestamptz {
 
 func (s *Store) auditRows(ctx context.Context, q store.AuditQuery, keys sealing.Keys) (list []auditRow, total int, err error) {
 	page, count := sqlAudit, sqlCountAudit
-	if q.Action != "" {
+	if len(q.Actions) == 1 { // which has an index
 		page, count = sqlAuditOfAction, sqlCountAuditOfAction
 	}
 	filter := auditFilter(&q, keys)

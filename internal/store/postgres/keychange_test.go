@@ -131,7 +131,7 @@ func (k *keyChange) notUnderTheKey(table, condition string) int64 {
 func (k *keyChange) wantRecorded(resources ...string) {
 	k.Helper()
 	for name, st := range map[string]*Store{"the one that rotates": k.rotates, "the other process": k.other} {
-		entries, _, err := st.Audit(k.Context(), store.AuditQuery{Tenant: k.tenant, Limit: 500, Action: store.ActionGetAudit})
+		entries, _, err := st.Audit(k.Context(), store.AuditQuery{Tenant: k.tenant, Limit: 500, Actions: []store.Action{store.ActionGetAudit}})
 		if err != nil {
 			k.Fatalf("%s: %v", name, err)
 		}

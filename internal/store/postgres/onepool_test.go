@@ -246,6 +246,7 @@ func sealedCalls(tenant store.TenantID) []sealedCall {
 		{"ChainKey", func(ctx context.Context, st *Store) error { return errOf(st.ChainKey(ctx)) }},
 		{"AuditTenants", func(ctx context.Context, st *Store) error { return errOf(st.AuditTenants(ctx)) }},
 		{"ChainHead", func(ctx context.Context, st *Store) error { return errOf(st.ChainHead(ctx, tenant)) }},
+		{"ChainHeads", func(ctx context.Context, st *Store) error { return errOf(st.ChainHeads(ctx)) }},
 		{"ChainAnchor", func(ctx context.Context, st *Store) error {
 			_, _, err := st.ChainAnchor(ctx, tenant)
 			return err

@@ -56,10 +56,15 @@ ORDER BY t.id LIMIT $3`
 
 var errNotEnabled = fmt.Errorf("%w: the database is not sealed: turn encryption on first, with `portcullis rotate encryption --enable`", store.ErrEncryption)
 
+// lacksRight reports whether the store's user may not do what it tried.
+func lacksRight(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "42501"
+}
+
 // asOwner says what to do where the role lacks a right that a rotation needs.
 func asOwner(err error) error {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code == "42501" {
+	if lacksRight(err) {
 		return fmt.Errorf("%w: a rotation needs more rights than a server has: run it with the owner's URL, as `portcullis migrate` is", err)
 	}
 	return err

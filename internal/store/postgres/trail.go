@@ -22,6 +22,8 @@ const (
 
 	sqlChainHead = `SELECT number, link, row_id FROM portcullis.audit_chains WHERE tenant_id = $1`
 
+	sqlChainHeads = `SELECT tenant_id, number, link, row_id FROM portcullis.audit_chains ORDER BY tenant_id`
+
 	// Locks are taken by ascending tenant, in two statements: the chains that are not
 	// there yet first, where there are to be any.
 	sqlMakeChains = `
@@ -120,8 +122,17 @@ func (t *trail) queue(b *pgx.Batch, tenants []store.TenantID) {
 	t.heads = make(map[store.TenantID]*store.ChainHead, len(tenants))
 	b.Queue(sqlAuditState).QueryRow(func(row pgx.Row) error { return row.Scan(t.state.dest()...) })
 	if len(tenants) > 0 {
-		b.Queue(sqlLockChains, tenants).Query(func(rows pgx.Rows) error { return t.hold(rows, nil) })
+		b.Queue(sqlLockChains, numbers(tenants)).Query(func(rows pgx.Rows) error { return t.hold(rows, nil) })
 	}
+}
+
+// numbers are ids as every mode of the driver can send them.
+func numbers(tenants []store.TenantID) []int64 {
+	out := make([]int64, len(tenants))
+	for i, id := range tenants {
+		out[i] = int64(id)
+	}
+	return out
 }
 
 // hold keeps the ends of chains that were locked.
@@ -147,10 +158,10 @@ func (t *trail) lock(ctx context.Context, tx pgx.Tx, tenants ...store.TenantID) 
 	if len(tenants) == 0 {
 		return nil
 	}
-	if _, err := tx.Exec(ctx, sqlMakeChains, tenants, make([]byte, chain.Size)); err != nil {
+	if _, err := tx.Exec(ctx, sqlMakeChains, numbers(tenants), make([]byte, chain.Size)); err != nil {
 		return err
 	}
-	rows, err := tx.Query(ctx, sqlLockChains, tenants)
+	rows, err := tx.Query(ctx, sqlLockChains, numbers(tenants))
 	if err := t.hold(rows, err); err != nil {
 		return err
 	}

@@ -165,7 +165,7 @@ func TestEveryModeOfTheDriver(t *testing.T) {
 			if _, err := st.Bootstrap(t.Context(), func(store.Digest) error { keys++; return nil }); err != nil || keys != 1 {
 				t.Errorf("%d keys in the base, error %v", keys, err)
 			}
-			if _, total, err := st.Audit(t.Context(), store.AuditQuery{Tenant: tenant, Action: "add_membership", Limit: 10}); err != nil || total != 1 {
+			if _, total, err := st.Audit(t.Context(), store.AuditQuery{Tenant: tenant, Actions: []store.Action{"add_membership"}, Limit: 10}); err != nil || total != 1 {
 				t.Errorf("%d audit rows, error %v", total, err)
 			}
 		})

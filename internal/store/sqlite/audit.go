@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"math"
 	"time"
@@ -28,9 +29,10 @@ const (
 		AND (?5 = '' OR actor = ?5)
 		AND (?6 = '' OR outcome = ?6)
 		AND (NOT ?7 OR user = ?8 AND key_id = 0 OR user_index IN (?9, ?10))
-		AND (?11 = '' OR resource = ?11 OR substr(resource, 1, length(?11) + 1) = ?11 || '/')`
+		AND (?11 = '' OR resource = ?11 OR substr(resource, 1, length(?11) + 1) = ?11 || '/')
+		AND (?12 IS NULL OR action COLLATE NOCASE IN (SELECT value FROM json_each(?12)))`
 
-	auditPage = ` AND id < ?12 ORDER BY id DESC LIMIT ?13 OFFSET ?14`
+	auditPage = ` AND id < ?13 ORDER BY id DESC LIMIT ?14 OFFSET ?15`
 
 	sqlAudit      = `SELECT ` + auditColumns + auditOfTenant + auditFilters + auditPage
 	sqlCountAudit = `SELECT count(*)` + auditOfTenant + auditFilters
@@ -102,7 +104,7 @@ func (s *Store) Audit(ctx context.Context, q store.AuditQuery) ([]store.AuditEnt
 		return nil, 0, fmt.Errorf("read audit: %w", err)
 	}
 	list, count := sqlAudit, sqlCountAudit
-	if q.Action != "" {
+	if len(q.Actions) == 1 { // which has an index
 		list, count = sqlAuditOfAction, sqlCountAuditOfAction
 	}
 	var entries []store.AuditEntry
@@ -113,7 +115,10 @@ func (s *Store) Audit(ctx context.Context, q store.AuditQuery) ([]store.AuditEnt
 		if err != nil {
 			return err
 		}
-		in := auditArgs(&q, keys)
+		in, err := auditArgs(&q, keys)
+		if err != nil {
+			return err
+		}
 		if !q.NoTotal {
 			if err := c.scan(ctx, count, in, &total); err != nil {
 				return err
@@ -137,7 +142,20 @@ func (s *Store) Audit(ctx context.Context, q store.AuditQuery) ([]store.AuditEnt
 }
 
 // auditArgs are the arguments of auditFilters, and of what comes before them.
-func auditArgs(q *store.AuditQuery, keys sealing.Keys) args {
+func auditArgs(q *store.AuditQuery, keys sealing.Keys) (args, error) {
+	var one string
+	var several any
+	switch len(q.Actions) {
+	case 0:
+	case 1:
+		one = string(q.Actions[0])
+	default:
+		text, err := json.Marshal(q.Actions)
+		if err != nil {
+			return nil, err
+		}
+		several = string(text)
+	}
 	since, until := int64(math.MinInt64), int64(math.MaxInt64)
 	if !q.Since.IsZero() {
 		since = boundNanos(q.Since)
@@ -154,7 +172,7 @@ func auditArgs(q *store.AuditQuery, keys sealing.Keys) args {
 			}
 		}
 	}
-	return args{int64(q.Tenant), string(q.Action), since, until, q.Actor, q.Outcome, q.Subject != "", q.Subject, indexes[0], indexes[1], q.Entity}
+	return args{int64(q.Tenant), one, since, until, q.Actor, q.Outcome, q.Subject != "", q.Subject, indexes[0], indexes[1], q.Entity, several}, nil
 }
 
 // boundNanos is a time as a bound: one that Unix nanoseconds do not reach is the

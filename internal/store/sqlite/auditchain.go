@@ -35,10 +35,12 @@ const (
 
 	sqlWasChained = `SELECT EXISTS (SELECT 1 FROM audit_anchors) OR EXISTS (SELECT 1 FROM audit WHERE chain_number <> 0)`
 
-	// The last row before which all are older than ?2; 0 for none.
-	sqlLastOlder = `SELECT coalesce(
-		(SELECT max(id) FROM audit WHERE tenant_id = ?1 AND id < (SELECT min(id) FROM audit WHERE tenant_id = ?1 AND time >= ?2)),
-		(SELECT max(id) FROM audit WHERE tenant_id = ?1 AND NOT EXISTS (SELECT 1 FROM audit WHERE tenant_id = ?1 AND time >= ?2)), 0)`
+	// The last of the first ?3 rows before which all are older than ?2; 0 for none.
+	sqlLastOlder = `SELECT coalesce(max(id), 0) FROM (
+			SELECT id FROM audit
+			WHERE tenant_id = ?1 AND id < coalesce((SELECT id FROM audit WHERE tenant_id = ?1 AND time >= ?2 ORDER BY id LIMIT 1), 9223372036854775807)
+			ORDER BY id LIMIT ?3
+		)`
 
 	sqlPruneAudit = `DELETE FROM audit WHERE tenant_id = ? AND id <= ?`
 )
@@ -75,6 +77,21 @@ func (s *Store) ChainHead(ctx context.Context, tenant store.TenantID) (store.Cha
 		return err
 	})
 	return head, err
+}
+
+// ChainHeads implements store.AuditChains.
+func (s *Store) ChainHeads(ctx context.Context) ([]store.ChainHead, error) {
+	var heads []store.ChainHead
+	err := s.borrowing(ctx, "read the ends of the audit's chains", func(ctx context.Context, c *conn) error {
+		heads = nil
+		return c.each(ctx, sqlChainHeads, nil, func(rows *sql.Rows) error {
+			var h store.ChainHead
+			err := rows.Scan(&h.Tenant, &h.Number, fixed(h.Link[:]), &h.Row)
+			heads = append(heads, h)
+			return err
+		})
+	})
+	return heads, err
 }
 
 // ChainAnchor implements store.AuditChains.
@@ -220,7 +237,7 @@ func (s *Store) PruneAudit(ctx context.Context, by store.Actor, tenant store.Ten
 		}
 		gone = store.PruneState{Before: before}
 		var last int64
-		if err := tx.scan(tx.ctx, sqlLastOlder, args{int64(tenant), boundNanos(before)}, &last); err != nil {
+		if err := tx.scan(tx.ctx, sqlLastOlder, args{int64(tenant), boundNanos(before), store.MaxAuditPrune}, &last); err != nil {
 			return nil, err
 		}
 		if last == 0 {

@@ -19,6 +19,8 @@ const (
 
 	sqlChainHead = `SELECT number, link, row_id FROM audit_chains WHERE tenant_id = ?`
 
+	sqlChainHeads = `SELECT tenant_id, number, link, row_id FROM audit_chains ORDER BY tenant_id`
+
 	sqlMoveChain = `INSERT INTO audit_chains (tenant_id, number, link, row_id) VALUES (?, ?, ?, ?)
 		ON CONFLICT (tenant_id) DO UPDATE SET number = excluded.number, link = excluded.link, row_id = excluded.row_id`
 )

@@ -108,14 +108,14 @@ func testAudit(t *testing.T, h Harness) {
 		page(store.AuditQuery{Limit: 12, Offset: 30}, 0, 30)
 		page(store.AuditQuery{Limit: 1, Offset: 1 << 40}, 0, 30)
 		for _, action := range []store.Action{"ADD_PERMISSION", "add_permission", "Add_Permission"} {
-			for _, e := range page(store.AuditQuery{Limit: 3, Offset: 2, Action: action}, 3, 5) {
+			for _, e := range page(store.AuditQuery{Limit: 3, Offset: 2, Actions: []store.Action{action}}, 3, 5) {
 				if e.Action != store.ActionAddPermission {
 					t.Errorf("%s among %s", e.Action, action)
 				}
 			}
 		}
 		for _, action := range []store.Action{"ADD_PERM", "ADD%", "ADD-PERMISSION", "ADD_PERMISSION ", "' OR 1=1 --"} {
-			page(store.AuditQuery{Limit: 10, Action: action}, 0, 0)
+			page(store.AuditQuery{Limit: 10, Actions: []store.Action{action}}, 0, 0)
 		}
 	})
 }

@@ -45,8 +45,9 @@ var auditSelections = []struct {
 	{"by an actor", store.AuditQuery{Actor: "client:auditor"}, 1},
 	{"denied", store.AuditQuery{Outcome: "denied"}, 1},
 	{"done", store.AuditQuery{Outcome: "done"}, 7},
-	{"an action and a subject", store.AuditQuery{Action: "remove_membership", Subject: "alice"}, 1},
-	{"an action and a kind", store.AuditQuery{Action: store.ActionAddMembership, Entity: "membership"}, 3},
+	{"an action and a subject", store.AuditQuery{Actions: []store.Action{"remove_membership"}, Subject: "alice"}, 1},
+	{"an action and a kind", store.AuditQuery{Actions: []store.Action{store.ActionAddMembership}, Entity: "membership"}, 3},
+	{"several actions", store.AuditQuery{Actions: []store.Action{"remove_membership", "CREATE_role", "NONE"}}, 5},
 	{"quotes", store.AuditQuery{Subject: "' OR 1=1 --", Actor: "' OR 1=1 --"}, 0},
 }
 

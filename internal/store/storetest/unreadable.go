@@ -172,7 +172,7 @@ func testUnreadable(t *testing.T, h Harness) {
 				}
 				d.unreadable("the newest page", page(store.AuditQuery{Limit: 10}))
 				d.sound("the page after it", page(store.AuditQuery{Limit: 500, Offset: 1}))
-				d.sound("rows of another action", page(store.AuditQuery{Limit: 10, Action: store.ActionCreateRole}))
+				d.sound("rows of another action", page(store.AuditQuery{Limit: 10, Actions: []store.Action{store.ActionCreateRole}}))
 			},
 			func(d *damaged) { d.role(d.tenant, "written-all-the-same") }},
 	} {
