@@ -35,7 +35,9 @@ func newClearKit(t *testing.T, h Harness) *kit {
 
 func newSealedKit(t *testing.T, h Harness) *kit {
 	t.Helper()
-	return kitOn(t, h, h.openCopy(t, "sealed", h.masters, func(st store.Store) {
+	// What was prepared may outlive this run of the suite, whose master is its own.
+	name := "sealed under " + string(h.masters.First())
+	return kitOn(t, h, h.openCopy(t, name, h.masters, func(st store.Store) {
 		k := kitOn(t, h, st, h.masters)
 		k.rotate(store.RotateEnable, 100, k.alone)
 	}), h.masters)
