@@ -91,6 +91,9 @@ type Config struct {
 	// StrictUsersDefault says whether the users of new tenants need an API key.
 	StrictUsersDefault bool
 
+	// StrictInput refuses SQL keywords in names and free text.
+	StrictInput bool
+
 	// AuditChecks adds the admin API's permission checks to its audit.
 	AuditChecks bool
 

@@ -178,6 +178,9 @@ func Table() []Setting {
 		{Name: "AUTH_OPEN_TENANCY", Default: "false", Want: wantBool, Bool: true,
 			Usage: "the admin API makes a tenant of any UUID4 on its first use, as Auth does; it matches no rule at the gate until an operator admits it",
 			parse: func(c *Config, v string) error { return parseBool(&c.OpenTenancy, v) }},
+		{Name: "AUTH_STRICT_INPUT", Default: "false", Want: wantBool, Bool: true,
+			Usage: "refuse names and free text that hold an SQL keyword as a whole word, such as `drop`, in the admin API and where commands make something",
+			parse: func(c *Config, v string) error { return parseBool(&c.StrictInput, v) }},
 		{Name: "AUTH_AUDIT_CHECKS", Default: "false", Want: wantBool, Bool: true,
 			Usage: "audit the admin API's permission checks too",
 			parse: func(c *Config, v string) error { return parseBool(&c.AuditChecks, v) }},
@@ -220,7 +223,6 @@ func Table() []Setting {
 // empty one.
 var unsupported = []struct{ name, also string }{
 	{"AUTH_ENABLE_AUDIT_LOGGING", "true"},
-	{"AUTH_STRICT_INPUT", "false"},
 	{"AUTH_RATE_LIMIT", ""},
 	{"AUTH_RATE_LIMIT_WRITES", ""},
 	{"AUTH_RATE_LIMIT_FAILURES", ""},
