@@ -54,7 +54,7 @@ rotation: tools ## replace the keys of 200,000 memberships under load, killed on
 	@PORTCULLIS_ROTATION_ROWS=$${ROWS:-200000} $(GO) test -count=1 -v -timeout 20m -run '^TestRotationUnderLoad$$' ./internal/e2e | grep -vE '^=== '
 
 .PHONY: check
-check: gofmt vet staticcheck imports tidy ## what CI runs before the tests
+check: gofmt vet staticcheck imports sql tidy ## what CI runs before the tests
 
 .PHONY: gofmt
 gofmt:
@@ -72,6 +72,10 @@ staticcheck: $(STATICCHECK)
 .PHONY: imports
 imports:
 	$(GO) run ./internal/lint/imports
+
+.PHONY: sql
+sql: ## prove that no SQL is built from input
+	$(GO) run ./internal/lint/sql
 
 .PHONY: tidy
 tidy:
