@@ -37,6 +37,18 @@ test: tools ## run every test; PKG=./policy/... for some, TESTFLAGS for more fla
 	@[ -n "$(RACE)" ] || echo "no C compiler: the tests run without the race detector"
 	$(GO) test $(RACEFLAGS) -count=1 -timeout 15m $(TESTFLAGS) $(PKG)
 
+TIME ?= 15s
+FUZZ ?= .
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for TIME=15s, one after another; FUZZ=Names for some
+	@for file in $$(git grep -l '^func Fuzz' -- '*_test.go'); do \
+	  for name in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9]*)\(.*/\1/p' $$file | grep -E '$(FUZZ)'); do \
+	    echo "$$name in $$(dirname $$file)"; \
+	    $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(TIME) -parallel 1 ./$$(dirname $$file); \
+	  done; \
+	done
+
 .PHONY: bench
 bench: ## measure Portcullis beside an always-allow stub; BENCHFLAGS=-h for more
 	@$(GO) run ./internal/bench $(BENCHFLAGS)
