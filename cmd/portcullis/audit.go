@@ -55,6 +55,11 @@ func newAuditListCommand(p *process) *cobra.Command {
 			if offset < 0 {
 				return usagef("--offset: %d is below 0", offset)
 			}
+			if action != "" {
+				if err := checkName(action, 64, "_"); err != nil {
+					return usagef("--action: %w", err)
+				}
+			}
 			return withStore(p, cmd, func(ctx context.Context, d desk) error {
 				t, err := d.tenant(ctx, tenant)
 				if err != nil {

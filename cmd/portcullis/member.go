@@ -118,6 +118,11 @@ func newMemberListCommand(p *process) *cobra.Command {
 			if len(args) == 1 {
 				role = args[0]
 			}
+			if role != "" {
+				if err := checkRoleName(role); err != nil {
+					return usagef("--role: %w", err)
+				}
+			}
 			return withStore(p, cmd, func(ctx context.Context, d desk) error {
 				t, err := d.tenant(ctx, tenant)
 				if err != nil {

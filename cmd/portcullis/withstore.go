@@ -56,6 +56,9 @@ func withOpenStore(p *process, ctx context.Context, cfg *config.Config, work fun
 
 // tenant finds a tenant by name.
 func (d desk) tenant(ctx context.Context, name string) (store.Tenant, error) {
+	if err := checkTenantName(name); err != nil {
+		return store.Tenant{}, usagef("--tenant: %w", err)
+	}
 	t, err := d.TenantByName(ctx, name)
 	if errors.Is(err, store.ErrNotFound) {
 		return t, refusedf("--tenant: there is no tenant %q (see `portcullis tenant list`; `portcullis key new` makes one)", name)
