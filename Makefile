@@ -45,7 +45,7 @@ fuzz: ## run every fuzz target for TIME=15s, one after another; FUZZ=Names for s
 	@for file in $$(git grep -l '^func Fuzz' -- '*_test.go'); do \
 	  for name in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9]*)\(.*/\1/p' $$file | grep -E '$(FUZZ)'); do \
 	    echo "$$name in $$(dirname $$file)"; \
-	    $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(TIME) -parallel 1 ./$$(dirname $$file); \
+	    $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(TIME) -fuzzminimizetime 1s -parallel 1 ./$$(dirname $$file); \
 	  done; \
 	done
 
