@@ -37,6 +37,18 @@ test: tools ## run every test; PKG=./policy/... for some, TESTFLAGS for more fla
 	@[ -n "$(RACE)" ] || echo "no C compiler: the tests run without the race detector"
 	$(GO) test $(RACEFLAGS) -count=1 -timeout 15m $(TESTFLAGS) $(PKG)
 
+TIME ?= 15s
+FUZZ ?= .
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for TIME=15s, one after another; FUZZ=Names for some
+	@for file in $$(git grep -l '^func Fuzz' -- '*_test.go'); do \
+	  for name in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9]*)\(.*/\1/p' $$file | grep -E '$(FUZZ)'); do \
+	    echo "$$name in $$(dirname $$file)"; \
+	    $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(TIME) -fuzzminimizetime 1s -parallel 1 ./$$(dirname $$file); \
+	  done; \
+	done
+
 .PHONY: bench
 bench: ## measure Portcullis beside an always-allow stub; BENCHFLAGS=-h for more
 	@$(GO) run ./internal/bench $(BENCHFLAGS)
@@ -54,7 +66,7 @@ rotation: tools ## replace the keys of 200,000 memberships under load, killed on
 	@PORTCULLIS_ROTATION_ROWS=$${ROWS:-200000} $(GO) test -count=1 -v -timeout 20m -run '^TestRotationUnderLoad$$' ./internal/e2e | grep -vE '^=== '
 
 .PHONY: check
-check: gofmt vet staticcheck imports tidy ## what CI runs before the tests
+check: gofmt vet staticcheck imports sql tidy ## what CI runs before the tests
 
 .PHONY: gofmt
 gofmt:
@@ -72,6 +84,10 @@ staticcheck: $(STATICCHECK)
 .PHONY: imports
 imports:
 	$(GO) run ./internal/lint/imports
+
+.PHONY: sql
+sql: ## prove that no SQL is built from input
+	$(GO) run ./internal/lint/sql
 
 .PHONY: tidy
 tidy:

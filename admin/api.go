@@ -46,6 +46,9 @@ type Config struct {
 	// with strict users where StrictUsers says so (AUTH_STRICT_USERS_DEFAULT).
 	OpenTenancy, StrictUsers bool
 
+	// StrictInput refuses SQL keywords in names and labels (AUTH_STRICT_INPUT).
+	StrictInput bool
+
 	// StoreTimeout bounds a request's work in the store, the wait for other
 	// sidecars not counted. 0 is 10 s.
 	StoreTimeout time.Duration

@@ -191,6 +191,11 @@ func (a *API) admit(c *call) error {
 		if message := rule.check(c.values[i]); message != "" {
 			return badRequest(message)
 		}
+		if rule.word && c.Method != http.MethodDelete {
+			if err := a.strictly(rule.what, c.values[i]); err != nil {
+				return err
+			}
+		}
 	}
 	if c.ContentLength > maxBody {
 		return &failure{status: http.StatusRequestEntityTooLarge, message: messageBodyTooBig}

@@ -3,9 +3,6 @@ package admin
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"io"
-	"net/http"
 	"net/url"
 	"strconv"
 	"time"
@@ -30,13 +27,13 @@ const (
 // denyBody is the body of every POST under /api/deny; each route takes its own
 // members of it and no others.
 type denyBody struct {
-	Issuer  *string    `json:"issuer"`     // absent: our own
-	Token   *string    `json:"jti"`        // token
-	Kind    *string    `json:"kind"`       // subject; absent: user
-	ID      *string    `json:"id"`         // subject
-	Before  *time.Time `json:"before"`     // subject; absent: now
-	Key     *string    `json:"kid"`        // key
-	Expires *int64     `json:"expires_in"` // seconds; absent: a day and the skew, and the most for outside issuers
+	Issuer  *string    // absent: our own
+	Token   *string    // token
+	Kind    *string    // subject; absent: user
+	ID      *string    // subject
+	Before  *time.Time // subject; absent: now
+	Key     *string    // key
+	Expires *int64     // seconds; absent: a day and the skew, and the most for outside issuers
 }
 
 // denyToken denies one access token, by issuer and jti.
@@ -229,15 +226,24 @@ func (a *API) listDenialsOf(c *call, tenant store.TenantID) (reply, error) {
 }
 
 // readDenyBody reads one JSON object, with no members that nothing here knows: a
-// misspelt one would deny something else than was meant.
+// misspelt one would deny something else than was meant, and so would one that two
+// readers see differently.
 func readDenyBody(c *call) (b denyBody, err error) {
-	d := json.NewDecoder(http.MaxBytesReader(nil, c.Body, maxForm))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&b); err != nil {
-		return b, badRequest("Invalid body. Must be a JSON object with the members that docs/tokens.md names.")
+	object, err := c.object(false)
+	if err != nil {
+		return b, err
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return b, badRequest("Invalid body. Must be one JSON object.")
+	fields := map[string]any{
+		"issuer": &b.Issuer, "jti": &b.Token, "kind": &b.Kind, "id": &b.ID, "before": &b.Before, "kid": &b.Key, "expires_in": &b.Expires,
+	}
+	for name, value := range object {
+		field, known := fields[name]
+		if !known {
+			return b, badRequest("Invalid body: the member " + echo(name) + " is not one that docs/tokens.md names.")
+		}
+		if err := json.Unmarshal(value, field); err != nil {
+			return b, badRequest("Invalid " + name + ". It is of another type than docs/tokens.md says.")
+		}
 	}
 	return b, nil
 }

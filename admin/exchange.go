@@ -5,6 +5,7 @@ import (
 
 	"portcullis/cache"
 	"portcullis/internal/identity"
+	"portcullis/internal/input"
 	"portcullis/internal/store"
 	"portcullis/policy"
 )
@@ -70,9 +71,14 @@ func (a *API) exchangeToken(c *call, f form, client oauthClient) (reply, error) 
 }
 
 // namedUser takes the user's id as it is: a key with the scope tokens may name any.
+// Nobody has vouched for the id, so what names no person and is shown to people is
+// refused.
 func (a *API) namedUser(_ *call, _ oauthClient, id string) (string, error) {
-	if !validUser(id) {
+	if !validUser(id) || input.HasScriptTag(id) {
 		return "", nil
+	}
+	if message := a.strict("subject_token", id); message != "" {
+		return "", oauthFailure(oauthInvalidRequest, message)
 	}
 	return id, nil
 }

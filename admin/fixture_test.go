@@ -68,6 +68,7 @@ type options struct {
 	wrap        func(store.Store) store.Store
 	staleness   time.Duration
 	openTenancy bool
+	strictInput bool
 	issuer      identity.IssuerConfig // the zero one signs HS256
 	lifetime    time.Duration         // of access tokens
 	proxies     clientaddr.Proxies
@@ -129,7 +130,7 @@ func newHouse(t testing.TB, o options) *house {
 		Store: h.store, Cache: h.cache, Registerer: h.metrics, Logger: logger, AuditChecks: o.auditChecks,
 		Tokens:    admin.Tokens{Issuer: h.issuer, Name: o.issuer.Issuer, Audience: o.issuer.Audience, Lifetime: o.lifetime},
 		SealReply: sealing.SealReply, OpenReply: sealing.OpenReply,
-		OpenTenancy: o.openTenancy, Proxies: o.proxies, CORS: o.cors,
+		OpenTenancy: o.openTenancy, StrictInput: o.strictInput, Proxies: o.proxies, CORS: o.cors,
 	})
 	must(t, err)
 	server, err := admin.NewServer(admin.ServerConfig{Handler: h.api.Handler(), Addr: "127.0.0.1:0", Logger: logger, Grace: 5 * time.Second})

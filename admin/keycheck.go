@@ -74,6 +74,9 @@ func (a *API) checkKeyPermission(c *call) (reply, error) {
 		return reply{}, err
 	}
 	permission, err := body.permission()
+	if err == nil {
+		err = a.strictly(rulePermission.what, permission)
+	}
 	if err != nil {
 		return reply{}, err
 	}

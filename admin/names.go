@@ -21,6 +21,7 @@ type nameRule struct {
 	user    bool              // it names a user
 	max     int               // bytes
 	extra   string            // bytes admitted beside letters, digits, '_' and '-'
+	word    bool              // AUTH_STRICT_INPUT refuses SQL keywords in it
 	noDots  bool              // refuse "." and "..", which proxies and browsers rewrite
 	explain string            // appended to the message
 	form    func(string) bool // decides instead of max, extra and noDots where it is there
@@ -33,11 +34,11 @@ const (
 )
 
 var (
-	ruleRole       = nameRule{what: "role name", max: 64}
-	ruleGroup      = nameRule{what: "group name", max: 64}
-	ruleUser       = nameRule{what: "user name", user: true, max: 64, extra: ".@+", noDots: true}
-	rulePermission = nameRule{what: "permission name", max: 128}
-	ruleWorkflow   = nameRule{what: "workflow name", max: 128}
+	ruleRole       = nameRule{what: "role name", word: true, max: 64}
+	ruleGroup      = nameRule{what: "group name", word: true, max: 64}
+	ruleUser       = nameRule{what: "user name", word: true, user: true, max: 64, extra: ".@+", noDots: true}
+	rulePermission = nameRule{what: "permission name", word: true, max: 128}
+	ruleWorkflow   = nameRule{what: "workflow name", word: true, max: 128}
 	ruleKeyID      = nameRule{what: "key id", form: isUUID4, explain: ". Must be a UUID4."}
 
 	ruleTenant = nameRule{what: "tenant", max: 64, extra: ".", noDots: true}

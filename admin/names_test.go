@@ -100,6 +100,8 @@ func TestUserAgentIsKeptHarmless(t *testing.T) {
 		"a\xffb":                       "a?b",
 		"a\tb\u0085c":                  "a?b?c",
 		"é":                            "é",
+		"<script>alert(1)</script>":    "?script?alert(1)?/script?",
+		"a\u202eb\u200bc\u2028d":       "a?b?c?d",
 		strings.Repeat("é", 200):       strings.Repeat("é", 128),
 		"x" + strings.Repeat("é", 200): "x" + strings.Repeat("é", 127) + "?",
 	} {

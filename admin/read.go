@@ -100,7 +100,11 @@ func parseAuditQuery(query string) (store.AuditQuery, error) {
 	if action != "" && !validAction(action) {
 		return none, badRequest("Invalid action: " + echo(action) + ". Must be 1-64 letters and underscores, such as ADD_MEMBERSHIP.")
 	}
-	return store.AuditQuery{Action: store.Action(action), Limit: limit, Offset: offset}, nil
+	out := store.AuditQuery{Limit: limit, Offset: offset}
+	if action != "" {
+		out.Actions = []store.Action{store.Action(action)}
+	}
+	return out, nil
 }
 
 func intValue(q url.Values, name string, unset, least, most int) (int, error) {

@@ -6,8 +6,9 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"portcullis/internal/input"
 )
 
 // Limits of what a request may hold. Beyond them it is answered 413 or 414.
@@ -65,15 +66,16 @@ func validRequestID(s string) bool {
 }
 
 // userAgent is the header as the audit keeps it: bounded, valid UTF-8, no
-// control characters. Databases refuse some of these bytes, and a header must
-// not be able to stop a write.
+// control or invisible characters, nothing that begins a tag. Databases and pages
+// take some of these for more than text, and a header must not be able to stop a
+// write.
 func userAgent(h http.Header) string {
 	s := h.Get("User-Agent")
 	if len(s) > maxUserAgent {
 		s = s[:maxUserAgent]
 	}
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == utf8.RuneError {
+		if input.Unseen(r) || r == utf8.RuneError || r == '<' || r == '>' {
 			return '?'
 		}
 		return r

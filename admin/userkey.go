@@ -50,6 +50,9 @@ func (a *API) createUserKey(c *call) (reply, error) {
 		return reply{}, err
 	}
 	label, err := body.label()
+	if err == nil {
+		err = a.strictly("label", label)
+	}
 	if err != nil {
 		return reply{}, err
 	}

@@ -118,6 +118,7 @@ func (a *app) openAdmin(issuer *identity.Issuer) error {
 		Proxies:     a.cfg.TrustedProxies,
 		CORS:        corsOf(a.cfg),
 		OpenTenancy: a.cfg.OpenTenancy, StrictUsers: a.cfg.StrictUsersDefault,
+		StrictInput: a.cfg.StrictInput,
 	})
 	if err != nil {
 		return err

@@ -55,12 +55,21 @@ func newAuditListCommand(p *process) *cobra.Command {
 			if offset < 0 {
 				return usagef("--offset: %d is below 0", offset)
 			}
+			if action != "" {
+				if err := checkName(action, 64, "_"); err != nil {
+					return usagef("--action: %w", err)
+				}
+			}
 			return withStore(p, cmd, func(ctx context.Context, d desk) error {
 				t, err := d.tenant(ctx, tenant)
 				if err != nil {
 					return err
 				}
-				entries, total, err := d.Audit(ctx, store.AuditQuery{Tenant: t.ID, Action: store.Action(action), Limit: limit, Offset: offset})
+				query := store.AuditQuery{Tenant: t.ID, Limit: limit, Offset: offset}
+				if action != "" {
+					query.Actions = []store.Action{store.Action(action)}
+				}
+				entries, total, err := d.Audit(ctx, query)
 				if err != nil {
 					return err
 				}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,6 +63,9 @@ func newKeyNewCommand(p *process) *cobra.Command {
 				return usagef("--scopes: %w", err)
 			}
 			return withStore(p, cmd, func(ctx context.Context, d desk) error {
+				if err := cmp.Or(d.strictly("tenant", tenant), d.strictly("name", name)); err != nil {
+					return err
+				}
 				t, made, err := d.ensureTenant(ctx, tenant)
 				if err != nil {
 					return err

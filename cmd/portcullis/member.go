@@ -60,6 +60,9 @@ func newMemberAddCommand(p *process) *cobra.Command {
 			return w.run(p, cmd, fmt.Sprintf("%s holds role %q%s", w.who(), w.role, until),
 				fmt.Sprintf("%s held role %q already", w.who(), w.role),
 				func(ctx context.Context, d desk, t store.TenantID) (store.Result, error) {
+					if err := d.strictly("id", w.id); err != nil {
+						return store.Result{}, err
+					}
 					r, err := d.AddMember(ctx, d.by, t, policy.Kind(w.kind), w.id, w.role, end)
 					if errors.Is(err, store.ErrNotKeyBacked) {
 						return r, refusedf("--id: tenant %q has strict users and %q has no active API key: make one first (`portcullis user-key new --tenant %[1]s --user %[2]s`)", w.tenant, w.id)
@@ -114,6 +117,11 @@ func newMemberListCommand(p *process) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				role = args[0]
+			}
+			if role != "" {
+				if err := checkRoleName(role); err != nil {
+					return usagef("--role: %w", err)
+				}
 			}
 			return withStore(p, cmd, func(ctx context.Context, d desk) error {
 				t, err := d.tenant(ctx, tenant)

@@ -29,6 +29,9 @@ func newPermissionAddCommand(p *process) *cobra.Command {
 			return w.run(p, cmd, fmt.Sprintf("permission %q added to role %q", permission, w.role),
 				fmt.Sprintf("role %q had permission %q already", w.role, permission),
 				func(ctx context.Context, d desk, t store.TenantID) (store.Result, error) {
+					if err := d.strictly("permission", permission); err != nil {
+						return store.Result{}, err
+					}
 					return d.AddPermission(ctx, d.by, t, w.role, permission)
 				})
 		},

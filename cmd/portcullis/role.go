@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"portcullis/internal/input"
 	"portcullis/internal/store"
 )
 
@@ -66,10 +68,16 @@ there changes nothing but its description, where one is given.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var text *string
 			if cmd.Flags().Changed("description") {
+				if err := input.Line(description, input.MaxDescription); err != nil {
+					return usagef("--description: %w", err)
+				}
 				text = &description
 			}
 			return w.run(p, cmd, fmt.Sprintf("role %q added", w.role), fmt.Sprintf("role %q was there already", w.role),
 				func(ctx context.Context, d desk, t store.TenantID) (store.Result, error) {
+					if err := cmp.Or(d.strictly("role", w.role), d.strictly("description", description)); err != nil {
+						return store.Result{}, err
+					}
 					return d.PutRole(ctx, d.by, t, w.role, text)
 				})
 		},

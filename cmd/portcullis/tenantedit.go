@@ -47,6 +47,9 @@ issued, which are refused from then on. Tenant default keeps its name.`,
 		Args:    named(arg{"name", &tenant, checkTenantName}, arg{"to", &name, checkTenantName}),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withStore(p, cmd, func(ctx context.Context, d desk) error {
+				if err := d.strictly("to", name); err != nil {
+					return err
+				}
 				return flags.change(ctx, p, d, tenant,
 					func(t store.Tenant) (store.Result, error) { return d.RenameTenant(ctx, d.by, t.ID, name) },
 					fmt.Sprintf("tenant %q is now %q", tenant, name), fmt.Sprintf("tenant %q has that name already", tenant))

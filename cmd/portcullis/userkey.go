@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,6 +65,9 @@ standard error. The user need not be known yet: a key gives nobody a role.`,
 				return usagef("--label: %w", err)
 			}
 			return withStore(p, cmd, func(ctx context.Context, d desk) error {
+				if err := cmp.Or(d.strictly("user", user), d.strictly("label", label)); err != nil {
+					return err
+				}
 				t, err := d.tenant(ctx, tenant)
 				if err != nil {
 					return err

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"portcullis/internal/config"
+	"portcullis/internal/input"
 	"portcullis/internal/store"
 )
 
@@ -18,6 +19,7 @@ type desk struct {
 	store.Store
 	by          store.Actor
 	strictUsers bool // of the tenants that the command makes
+	strictInput bool // refuse SQL keywords in what the command makes
 }
 
 // withStore opens the store that the settings name, gives it to work, and closes
@@ -49,16 +51,28 @@ func withOpenStore(p *process, ctx context.Context, cfg *config.Config, work fun
 			err = unavailablef("close the store: %w", closing)
 		}
 	}()
-	return work(ctx, desk{Store: s, by: store.Actor{Name: "cli"}, strictUsers: cfg.StrictUsersDefault})
+	return work(ctx, desk{Store: s, by: store.Actor{Name: "cli"}, strictUsers: cfg.StrictUsersDefault, strictInput: cfg.StrictInput})
 }
 
 // tenant finds a tenant by name.
 func (d desk) tenant(ctx context.Context, name string) (store.Tenant, error) {
+	if err := checkTenantName(name); err != nil {
+		return store.Tenant{}, usagef("--tenant: %w", err)
+	}
 	t, err := d.TenantByName(ctx, name)
 	if errors.Is(err, store.ErrNotFound) {
 		return t, refusedf("--tenant: there is no tenant %q (see `portcullis tenant list`; `portcullis key new` makes one)", name)
 	}
 	return t, err
+}
+
+// strictly refuses a text that holds an SQL keyword, where AUTH_STRICT_INPUT asks for
+// it. Only what makes something asks: what is there can always be listed and removed.
+func (d desk) strictly(flag, text string) error {
+	if keyword := input.SQLKeyword(text); d.strictInput && keyword != "" {
+		return usagef("--%s: holds the SQL keyword %s as a word, which AUTH_STRICT_INPUT refuses: join it to another word with _", flag, keyword)
+	}
+	return nil
 }
 
 // tenantFlag is the --tenant of every command about a tenant.

@@ -3,6 +3,7 @@ package authdata
 import (
 	"context"
 	"fmt"
+	"strconv"
 )
 
 // probeRows are tried of each column, at either end of its table and among the
@@ -33,7 +34,7 @@ func (s *Source) tryKey(ctx context.Context) error {
 		}
 		base := "SELECT " + list(s.db, []column{{"creator", "t.creator"}, {"value", value}}) +
 			" FROM " + s.db.table(c.table) + " AS t WHERE " + value + " IS NOT NULL" + where
-		end := fmt.Sprintf(" LIMIT %d", probeRows)
+		end := " LIMIT " + strconv.Itoa(probeRows)
 		for _, query := range []string{
 			base + " AND substr(" + s.db.text(value) + ", 1, 3) = '" + cipherTag + "' ORDER BY t.id" + end,
 			base + " ORDER BY t.id" + end,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"modernc.org/sqlite"
@@ -121,7 +122,9 @@ func (s *sqliteDB) table(name string) string { return `main."` + name + `"` }
 // long, since substr of an empty BLOB is NULL: an expiry that is ” would be none.
 func (s *sqliteDB) text(expr string) string {
 	text := "CAST(" + expr + " AS TEXT)"
-	return fmt.Sprintf("CASE WHEN COALESCE(length(CAST(%[1]s AS BLOB)), 0) <= %[2]d THEN %[1]s ELSE CAST(substr(CAST(%[1]s AS BLOB), 1, %[2]d + 1) AS TEXT) END", text, maxText)
+	most, more := strconv.Itoa(maxText), strconv.Itoa(maxText+1)
+	return "CASE WHEN COALESCE(length(CAST(" + text + " AS BLOB)), 0) <= " + most + " THEN " + text +
+		" ELSE CAST(substr(CAST(" + text + " AS BLOB), 1, " + more + ") AS TEXT) END"
 }
 
 func (s *sqliteDB) booleans() (yes, no []string) { return []string{"1"}, []string{"0"} }

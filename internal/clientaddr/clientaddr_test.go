@@ -159,3 +159,35 @@ func FuzzClient(f *testing.F) {
 		}
 	})
 }
+
+// FuzzProxies: networks that are taken are no network of all addresses, hold what
+// they name and nobody else's, and no error quotes the text.
+func FuzzProxies(f *testing.F) {
+	for _, seed := range []string{"", ours, "0.0.0.0/0", "::/0", "::ffff:10.0.0.0/104", "10.0.0.1/8", "fe80::1%eth0", ",", "1.2.3.4,1.2.3.4", "::ffff:0:0/96", "0.0.0.0/1,128.0.0.0/1"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := clientaddr.ParseProxies(text)
+		if err != nil {
+			if len(err.Error()) > 120 || p.Trusts(netip.MustParseAddr("127.0.0.1")) {
+				t.Fatalf("%q: %v", text, err)
+			}
+			return
+		}
+		for part := range strings.SplitSeq(text, ",") {
+			part = strings.TrimSpace(part)
+			addr, err := netip.ParseAddr(part)
+			if prefix, perr := netip.ParsePrefix(part); perr == nil {
+				if addr, err = prefix.Addr(), nil; prefix.Bits() == 0 {
+					t.Fatalf("%q is taken", text)
+				}
+			}
+			if err == nil && !p.Trusts(addr) {
+				t.Fatalf("%q does not hold %s", text, addr)
+			}
+		}
+		if !strings.Contains(text, "/") && !strings.Contains(text, "203.0.113.9") && p.Trusts(netip.MustParseAddr("203.0.113.9")) {
+			t.Fatalf("%q holds a stranger", text)
+		}
+	})
+}

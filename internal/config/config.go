@@ -96,6 +96,10 @@ type Config struct {
 	AuditLogging bool
 	// AuditKeys wrap the secret of the audit's chain, the first of them; nil is none.
 	AuditKeys *sealing.Masters
+
+	// StrictInput refuses SQL keywords in names and free text.
+	StrictInput bool
+
 	// AuditChecks adds the admin API's permission checks to its audit.
 	AuditChecks bool
 

@@ -184,6 +184,9 @@ func Table() []Setting {
 		{Name: "AUTH_AUDIT_KEY", Want: "Fernet keys with commas between, such as `portcullis key encryption` prints", Secret: true,
 			Usage: "chains the audit, so that nobody edits it unseen: the first key wraps the chain's secret, all of them unwrap; without one the first of AUTH_ENCRYPTION_KEY does, in a sealed database",
 			parse: func(c *Config, v string) (err error) { c.AuditKeys, err = sealing.ParseMasters(v); return err }},
+		{Name: "AUTH_STRICT_INPUT", Default: "false", Want: wantBool, Bool: true,
+			Usage: "refuse names and free text that hold an SQL keyword as a whole word, such as `drop`, in the admin API and where commands make something",
+			parse: func(c *Config, v string) error { return parseBool(&c.StrictInput, v) }},
 		{Name: "AUTH_AUDIT_CHECKS", Default: "false", Want: wantBool, Bool: true,
 			Usage: "audit the admin API's permission checks too",
 			parse: func(c *Config, v string) error { return parseBool(&c.AuditChecks, v) }},
@@ -225,7 +228,6 @@ func Table() []Setting {
 // security setting in silence would be a lie. `also` is such a value, beside an
 // empty one.
 var unsupported = []struct{ name, also string }{
-	{"AUTH_STRICT_INPUT", "false"},
 	{"AUTH_RATE_LIMIT", ""},
 	{"AUTH_RATE_LIMIT_WRITES", ""},
 	{"AUTH_RATE_LIMIT_FAILURES", ""},

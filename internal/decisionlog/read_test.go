@@ -1,6 +1,7 @@
 package decisionlog
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
@@ -51,4 +52,30 @@ func TestShadowIsWritten(t *testing.T) {
 	if !strings.Contains(line, `,"shadow":{"effect":"deny","reason":"condition_false","rule":"try"}`) || strings.Contains(line, "sample_rate") {
 		t.Errorf("got %s", line)
 	}
+}
+
+// FuzzRead: every line that is not blank is a decision or is counted, whatever stands
+// in it, and a decision has an id and an effect.
+func FuzzRead(f *testing.F) {
+	for _, seed := range []string{"", "\n\n", "{}", `{"decision_id":"d","effect":"allow"}`, "{\"decision_id\":\"d\",\"effect\":\"deny\",\"roles\":[\"a\"]}\nno JSON\n", `{"decision_id":1}`, "null", "{\"decision_id\":\"d\",\"effect\":\"deny\"}\r\n\x00", `{"decision_id":"d","effect":"deny","time":"x"}`} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		decisions, lines := 0, 0
+		for line := range strings.SplitSeq(text, "\n") {
+			if len(bytes.TrimSpace([]byte(line))) > 0 {
+				lines++
+			}
+		}
+		others, err := Read(strings.NewReader(text), func(line *Line) error {
+			decisions++
+			if line.DecisionID == "" || line.Effect == "" {
+				t.Errorf("%q gives %+v", text, line)
+			}
+			return nil
+		})
+		if err != nil || decisions+others != lines {
+			t.Errorf("%q: %d decisions, %d others, of %d lines: %v", text, decisions, others, lines, err)
+		}
+	})
 }

@@ -170,14 +170,6 @@ func (tx *writeTx) roleState(tenant store.TenantID, r *roleRow) (store.RoleState
 		return state, err
 	}
 	var errs []error
-	collect := func(query string, into *[]string) {
-		errs = append(errs, tx.each(tx.ctx, query, args{int64(tenant), int64(r.id)}, func(rows *sql.Rows) error {
-			var name string
-			err := rows.Scan(&name)
-			*into = append(*into, name)
-			return err
-		}))
-	}
 	errs = append(errs, tx.each(tx.ctx, sqlPermissionsOf, args{int64(tenant), int64(r.id)}, func(rows *sql.Rows) error {
 		var p permissionRow
 		if err := rows.Scan(&p.id, &p.key, &p.sealed); err != nil {
@@ -191,10 +183,20 @@ func (tx *writeTx) roleState(tenant store.TenantID, r *roleRow) (store.RoleState
 		return err
 	}))
 	slices.Sort(state.Permissions)
-	collect(sqlParentsOf, &state.Parents)
-	collect(sqlChildrenOf, &state.Children)
+	errs = append(errs, tx.names(sqlParentsOf, args{int64(tenant), int64(r.id)}, &state.Parents))
+	errs = append(errs, tx.names(sqlChildrenOf, args{int64(tenant), int64(r.id)}, &state.Children))
 	errs = append(errs, tx.scan(tx.ctx, sqlCountMembers, args{int64(tenant), int64(r.id)}, &state.Members))
 	return state, errors.Join(errs...)
+}
+
+// names appends what a query of one column of text returns.
+func (tx *writeTx) names(query string, in args, into *[]string) error {
+	return tx.each(tx.ctx, query, in, func(rows *sql.Rows) error {
+		var name string
+		err := rows.Scan(&name)
+		*into = append(*into, name)
+		return err
+	})
 }
 
 // Roles implements store.Reader.
