@@ -166,16 +166,10 @@ func (c *connections) peerOf(conn net.Conn) netip.Prefix {
 	if err != nil {
 		return netip.Prefix{}
 	}
-	addr := from.Addr().Unmap().WithZone("")
-	if c.proxies.Trusts(addr) {
+	if c.proxies.Trusts(from.Addr()) {
 		return netip.Prefix{}
 	}
-	bits := 32
-	if addr.Is6() {
-		bits = 64
-	}
-	network, _ := addr.Prefix(bits) // the bits fit the address
-	return network
+	return clientaddr.Network(from.Addr())
 }
 
 // Close closes the connection and frees its place.

@@ -37,6 +37,22 @@ func (c Client) String() string {
 	return c.Addr.String()
 }
 
+// Network is what counts as one caller where callers are counted: an IPv4 address
+// alone, an IPv6 one with its /64, which a single customer is given. Not valid for an
+// address that is not.
+func Network(addr netip.Addr) netip.Prefix {
+	addr = addr.Unmap().WithZone("")
+	if !addr.IsValid() {
+		return netip.Prefix{}
+	}
+	bits := 32
+	if addr.Is6() {
+		bits = 64
+	}
+	network, _ := addr.Prefix(bits) // the bits fit the address
+	return network
+}
+
 // ParseProxies reads networks and single addresses joined by commas, such as
 // "10.0.0.0/8, 192.0.2.7, 2001:db8::/32". An empty text is nobody. A network of
 // all addresses is refused: with it every caller would choose its own address.

@@ -191,3 +191,17 @@ func FuzzProxies(f *testing.F) {
 		}
 	})
 }
+
+func TestANetworkIsOneCaller(t *testing.T) {
+	for addr, want := range map[string]string{
+		"192.0.2.7": "192.0.2.7/32", "::ffff:192.0.2.7": "192.0.2.7/32", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64",
+		"2001:db8:1:2::": "2001:db8:1:2::/64", "fe80::1%eth0": "fe80::/64", "::1": "::/64",
+	} {
+		if got := clientaddr.Network(netip.MustParseAddr(addr)).String(); got != want {
+			t.Errorf("%s: %s, want %s", addr, got, want)
+		}
+	}
+	if got := clientaddr.Network(netip.Addr{}); got.IsValid() {
+		t.Errorf("no address is %s", got)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"portcullis/internal/clientaddr"
 	"portcullis/internal/decisionlog"
 	"portcullis/internal/identity"
+	"portcullis/internal/ratelimit"
 	"portcullis/internal/sealing"
 )
 
@@ -41,6 +42,9 @@ type Config struct {
 	// TrustedProxies are the proxies before the admin API whose forwarding headers
 	// count.
 	TrustedProxies clientaddr.Proxies
+	// RateLimit and RateLimitWrites are of each client key, RateLimitFailures of each
+	// address. The zero rate is no limit.
+	RateLimit, RateLimitWrites, RateLimitFailures ratelimit.Rate
 	// MetricsListen are the addresses of /metrics, /healthz and /readyz.
 	MetricsListen []Listen
 

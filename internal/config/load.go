@@ -70,7 +70,6 @@ func Load(in Input) (*Config, []Warning, error) { return NewSettings().Load(in) 
 func (s *Settings) Load(in Input) (*Config, []Warning, error) {
 	l := &loader{settings: s, environ: environment(in.Environ)}
 	l.readEnvFile(in)
-	l.findUnsupported()
 	l.findUnknown()
 	cfg := &Config{}
 	for _, setting := range s.table {
@@ -250,29 +249,11 @@ func (l *loader) names() []string {
 	return out
 }
 
-// findUnsupported refuses settings of features that do not exist yet.
-func (l *loader) findUnsupported() {
-	for _, u := range unsupported {
-		at := l.look(u.name)
-		if at.source == "" || at.value == "" || strings.EqualFold(at.value, u.also) {
-			continue
-		}
-		var asked, isSo bool
-		if parseBool(&isSo, u.also) == nil && parseBool(&asked, at.value) == nil && asked == isSo {
-			continue
-		}
-		l.problem(u.name, "is not supported by this version (set in %s): take it out", at.source)
-	}
-}
-
 // findUnknown looks for names that begin with AUTH_ and mean nothing. They are a
 // problem in .env, which is ours, and a warning in the environment, which others
 // write too.
 func (l *loader) findUnknown() {
 	known := l.names()
-	for _, u := range unsupported {
-		known = append(known, u.name)
-	}
 	for _, name := range sortedNames(l.envFile) {
 		if !slices.Contains(known, name) {
 			l.problem(name, "is no setting, in %s%s", l.envName, suggestion(name, known))

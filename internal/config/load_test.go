@@ -23,6 +23,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"portcullis/internal/decisionlog"
+	"portcullis/internal/ratelimit"
 	"portcullis/internal/sealing"
 )
 
@@ -79,7 +80,11 @@ func TestDefaults(t *testing.T) {
 		ContextExtensions:      ContextNarrow,
 		ServerHost:             "127.0.0.1",
 		ServerPort:             5000,
+		RateLimit:              ratelimit.Rate{Count: 6000, Period: time.Minute},
+		RateLimitWrites:        ratelimit.Rate{Count: 3000, Period: time.Minute},
+		RateLimitFailures:      ratelimit.Rate{Count: 5, Period: time.Minute},
 		MetricsListen:          []Listen{{"tcp", "127.0.0.1:9190"}},
+		AuditLogging:           true,
 		SQLitePath:             "/home/gate/.auth.sqlite3",
 		ClientKeyOverlap:       time.Hour,
 		JWTAlgorithm:           "HS256",
@@ -188,6 +193,9 @@ func TestValues(t *testing.T) {
 			[]string{"x", aMaster[1:], aMaster + ",", aMaster + "," + aMaster, strings.Repeat("A", 43) + "="}},
 		{"AUTH_JWT_ACCESS_TOKEN_EXPIRE_MINUTES", []string{"1", "1440"}, []string{"0", "-1", "15m", "1441"}},
 		{"AUTH_JWT_REFRESH_TOKEN_EXPIRE_DAYS", []string{"1", "366"}, []string{"0", "-1", "7d", "367"}},
+		{"AUTH_RATE_LIMIT", []string{"6000/m", "1/s", "off"}, []string{"", "0/m", "5/day", "many"}},
+		{"AUTH_RATE_LIMIT_WRITES", []string{"100/h", "off"}, []string{"", "-1/m", "false"}},
+		{"AUTH_RATE_LIMIT_FAILURES", []string{"5/m", "off"}, []string{"", "5", "1000001/m"}},
 		{"AUTH_OPEN_TENANCY", []string{"true", "no"}, []string{"perhaps"}},
 		{"AUTH_DECISION_LOG", []string{"off", "denied", "all", "0", "1", "0.25", "1e-3"}, []string{"on", "1.1", "-0.1", "NaN", "ALL", "10%"}},
 		{"AUTH_MAX_STALENESS", []string{"1s", "1d"}, []string{"0s", "999ms", "25h", "120"}},
@@ -209,48 +217,15 @@ func TestValues(t *testing.T) {
 
 func TestEveryProblemAtOnceWithItsSource(t *testing.T) {
 	dir := write(t, ".env", "AUTH_LOG_LEVEL=loud\nAUTH_CASH_MEMORY=1GiB\n")
-	_, _, err := load(t, dir, []string{"AUTH_CACHE_MEMORY=64 MBytes", "AUTH_JWT_SECRET_KEY=short", "AUTH_RATE_LIMIT=1/m"}, "--server-port=http")
-	want := `AUTH_RATE_LIMIT: is not supported by this version (set in the environment): take it out
-AUTH_CASH_MEMORY: is no setting, in DIR/.env; did you mean AUTH_CACHE_MEMORY?
+	_, _, err := load(t, dir, []string{"AUTH_CACHE_MEMORY=64 MBytes", "AUTH_JWT_SECRET_KEY=short", "AUTH_RATE_LIMIT=1/day"}, "--server-port=http")
+	want := `AUTH_CASH_MEMORY: is no setting, in DIR/.env; did you mean AUTH_CACHE_MEMORY?
 AUTH_SERVER_PORT: "http", from flag --server-port, is not valid: want a port from 0 to 65535
+AUTH_RATE_LIMIT: "1/day", from the environment, is not valid: want a count and a period such as 10/s, 6000/m or 100/h, at most 1000000, or off
 AUTH_JWT_SECRET_KEY: the value from the environment is not valid (it has 5 bytes): want 32 bytes or more, such as ` + "`openssl rand -base64 32`" + ` prints
 AUTH_CACHE_MEMORY: "64 MBytes", from the environment, is not valid: want a size such as 64MiB, from 1MiB to 1TiB
 AUTH_LOG_LEVEL: "loud", from DIR/.env, is not valid: want debug, info, warn or error`
 	if got := strings.ReplaceAll(fmt.Sprint(err), dir, "DIR"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
-	}
-}
-
-// A feature that does not exist yet is refused wherever it is asked for, and let
-// pass where its setting says that it is off.
-func TestUnsupportedSettingsAreNotIgnored(t *testing.T) {
-	asked := map[string]string{
-		"AUTH_ENABLE_AUDIT_LOGGING": "false",
-		"AUTH_RATE_LIMIT":           "6000/m",
-		"AUTH_RATE_LIMIT_WRITES":    "3000/m",
-		"AUTH_RATE_LIMIT_FAILURES":  "5/m",
-	}
-	for _, u := range unsupported {
-		value, ok := asked[u.name]
-		if !ok {
-			t.Errorf("no case for %s", u.name)
-		}
-		_, _, err := load(t, "", []string{u.name + "=" + value})
-		wantProblem(t, err, u.name+": is not supported by this version (set in the environment)")
-		_, _, err = load(t, write(t, ".env", u.name+"="+value+"\n"), nil)
-		wantProblem(t, err, u.name+": is not supported by this version")
-		for _, off := range []string{u.also, "", strings.ToUpper(u.also)} {
-			cfg, warnings, err := load(t, "", []string{u.name + "=" + off})
-			if cfg == nil || len(warnings) > 0 {
-				t.Errorf("%s=%s: %v, %v", u.name, off, warnings, err)
-			}
-		}
-	}
-	if len(asked) != len(unsupported) {
-		t.Errorf("%d cases for %d unsupported settings", len(asked), len(unsupported))
-	}
-	if cfg, _, err := load(t, "", []string{"AUTH_ENABLE_AUDIT_LOGGING=yes"}); cfg == nil {
-		t.Errorf("what is so anyway, in other words: %v", err)
 	}
 }
 

@@ -30,14 +30,6 @@ func reference() string {
 	return b.String()
 }
 
-func unsupportedList() string {
-	var names []string
-	for _, u := range unsupported {
-		names = append(names, "`"+u.name+"`")
-	}
-	return strings.Join(names, ", ") + ".\n"
-}
-
 // replaceBetween replaces what lies between the lines that hold the two texts.
 func replaceBetween(t *testing.T, page, begin, end, text string) string {
 	t.Helper()
@@ -56,7 +48,6 @@ func TestReferencePageIsTheTable(t *testing.T) {
 	}
 	page := string(content)
 	want := replaceBetween(t, page, "<!-- begin: written by `go test ./internal/config -run TestReference -update` -->", "<!-- end -->", reference())
-	want = replaceBetween(t, want, "<!-- begin: unsupported -->", "<!-- end: unsupported -->", unsupportedList())
 	if page == want {
 		return
 	}

@@ -12,6 +12,7 @@ import (
 	"portcullis/internal/clientaddr"
 	"portcullis/internal/decisionlog"
 	"portcullis/internal/identity"
+	"portcullis/internal/ratelimit"
 	"portcullis/internal/sealing"
 )
 
@@ -107,6 +108,21 @@ func Table() []Setting {
 		{Name: "AUTH_TRUSTED_PROXIES", Want: "networks and addresses joined by commas, such as 10.0.0.0/8,192.0.2.7",
 			Usage: "the proxies before the admin API whose X-Forwarded-For and X-Forwarded-Proto count; nobody else's do",
 			parse: func(c *Config, v string) (err error) { c.TrustedProxies, err = clientaddr.ParseProxies(v); return err }},
+		{Name: "AUTH_RATE_LIMIT", Default: "6000/m", Want: wantRate,
+			Usage: "requests that a client key may make to the admin API beside writes and permission checks; checks are not limited",
+			parse: func(c *Config, v string) (err error) { c.RateLimit, err = ratelimit.ParseRate(v); return hush(err) }},
+		{Name: "AUTH_RATE_LIMIT_WRITES", Default: "3000/m", Want: wantRate,
+			Usage: "writes that a client key may make",
+			parse: func(c *Config, v string) (err error) {
+				c.RateLimitWrites, err = ratelimit.ParseRate(v)
+				return hush(err)
+			}},
+		{Name: "AUTH_RATE_LIMIT_FAILURES", Default: "5/m", Want: wantRate,
+			Usage: "failed authentications that an address has on the admin API before those without a valid key are refused unseen; off also takes away the bound of 600 requests a minute without a key",
+			parse: func(c *Config, v string) (err error) {
+				c.RateLimitFailures, err = ratelimit.ParseRate(v)
+				return hush(err)
+			}},
 		{Name: "AUTH_METRICS_LISTEN", Default: "127.0.0.1:9190", Want: wantListen,
 			Usage: "where /metrics, /healthz and /readyz are served, without TLS",
 			parse: func(c *Config, v string) (err error) { c.MetricsListen, err = parseListen(v); return err }},
@@ -221,16 +237,6 @@ func Table() []Setting {
 			Usage: "log at level debug where AUTH_LOG_LEVEL is not set, serve profiles at /debug/pprof/ of AUTH_METRICS_LISTEN to this machine, allow `*` in AUTH_CORS_ORIGINS; not for production",
 			parse: func(c *Config, v string) error { return parseBool(&c.DebugMode, v) }},
 	}
-}
-
-// unsupported are names that belong to the product and have no effect in this
-// version. A value is let pass only where it says what is so anyway: to ignore a
-// security setting in silence would be a lie. `also` is such a value, beside an
-// empty one.
-var unsupported = []struct{ name, also string }{
-	{"AUTH_RATE_LIMIT", ""},
-	{"AUTH_RATE_LIMIT_WRITES", ""},
-	{"AUTH_RATE_LIMIT_FAILURES", ""},
 }
 
 func parseDatabaseURL(c *Config, v string) error {

@@ -20,6 +20,7 @@ const (
 	wantListen   = "host:port or unix:///path"
 	wantDuration = "a duration such as 90s, 15m, 1h or 30d"
 	wantText     = "text without control characters, 1024 bytes at most"
+	wantRate     = "a count and a period such as 10/s, 6000/m or 100/h, at most 1000000, or off"
 	wantPostgres = "a URL that begins with postgres:// or postgresql://"
 )
 
