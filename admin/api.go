@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -49,6 +50,9 @@ type Config struct {
 	// StrictInput refuses SQL keywords in names and labels (AUTH_STRICT_INPUT).
 	StrictInput bool
 
+	// Limits bound how often callers may ask; the zero Limits are none.
+	Limits Limits
+
 	// StoreTimeout bounds a request's work in the store, the wait for other
 	// sidecars not counted. 0 is 10 s.
 	StoreTimeout time.Duration
@@ -62,6 +66,8 @@ type API struct {
 	fleet   *fleet
 	health  *health
 	signing *signing
+	limits  *limits
+	failed  *failedAuths
 	opening pace // of tenants
 	replays pace // look-ups for keys that no longer open anything
 }
@@ -95,6 +101,7 @@ func New(cfg Config) (*API, error) {
 	a := &API{cfg: cfg, fleet: &fleet{store: cfg.Store, clock: cfg.Cache.Now}, health: &health{store: cfg.Store}}
 	a.signing = &signing{store: cfg.Store, issuer: cfg.Tokens.Issuer}
 	a.opening.most, a.replays.most = mostOpened, mostReplays
+	a.limits = newLimits(cfg.Limits)
 	table := a.allRoutes()
 	var err error
 	if a.router, err = newRouter(table); err != nil {
@@ -103,8 +110,16 @@ func New(cfg Config) (*API, error) {
 	if a.metrics, err = newMetrics(cfg.Registerer); err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
 	}
+	a.failed = &failedAuths{
+		store: cfg.Store, cache: cfg.Cache, log: cfg.Logger, lost: a.metrics.failuresLost, audited: a.metrics.auditedMany,
+	}
 	return a, nil
 }
+
+// Run writes failed authentications to the audit, one row for each address, reason and
+// minute. It returns nil once ctx has ended and the last of them are written. Run it
+// once, and end it after the server.
+func (a *API) Run(ctx context.Context) error { return a.failed.run(ctx) }
 
 // Handler serves the whole API.
 func (a *API) Handler() http.Handler { return http.HandlerFunc(a.serve) }

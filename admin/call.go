@@ -115,9 +115,10 @@ func (a *API) report(c *call, f *failure) {
 	case http.StatusServiceUnavailable:
 		c.out.Set("Retry-After", "1")
 	}
-	if f.reason != policy.ReasonInternal {
-		a.metrics.authFailure(f.reason)
+	if f.limit != "" {
+		a.metrics.limited.WithLabelValues(f.limit).Inc()
 	}
+	a.noteFailure(c, f)
 	if f.status >= http.StatusInternalServerError {
 		level := slog.LevelError
 		if errors.Is(f.cause, context.Canceled) {
@@ -139,17 +140,27 @@ func (a *API) run(c *call) (reply, error) {
 		a.preflight(c, res)
 		return reply{}, nil
 	}
-	// Every path under /api asks for a key first, so that without one nobody
-	// learns which paths there are.
-	if underAPI && c.Method != http.MethodOptions {
+	var r *route
+	if res != nil {
+		r = res.routes[c.Method]
+	}
+	switch {
+	case underAPI && c.Method != http.MethodOptions:
+		// Every path under /api asks for a key first, so that without one nobody
+		// learns which paths there are.
 		if c.key, err = a.authenticate(c); err != nil {
-			return a.retired(c, res, err)
+			return a.stranger(c, res, err)
 		}
+		err = a.limitKey(c, c.key, r) // before the scope, whose refusals have audit rows
+	case r == nil || !c.oauth(): // an OAuth client proves itself in the handler
+		err = a.limitPublic(c)
+	}
+	if err != nil {
+		return reply{}, err
 	}
 	if res == nil {
 		return reply{}, &failure{status: http.StatusNotFound, message: "No such path."}
 	}
-	r := res.routes[c.Method]
 	if r == nil {
 		return reply{}, methodNotAllowed(res.methods)
 	}
@@ -166,6 +177,16 @@ func (a *API) run(c *call) (reply, error) {
 		return reply{}, err
 	}
 	return a.handle(c)
+}
+
+// stranger answers a request under /api without a valid key.
+func (a *API) stranger(c *call, res *resource, err error) (reply, error) {
+	refused := a.limitStranger(c, err)
+	answer, err := a.retired(c, res, refused)
+	if err != refused {
+		a.forgive(c) // a key that was rotated away, and its reply
+	}
+	return answer, err
 }
 
 // locate finds the resource of the request's path; res is nil if there is none.

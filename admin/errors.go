@@ -29,9 +29,12 @@ type failure struct {
 	oauth   string // the error code of RFC 6749, under /oauth; "" follows from status
 	message string
 	reason  policy.Reason // of a failed authentication; else ReasonInternal
-	allow   []string      // the methods of a 405
-	cause   error
-	body    any // instead of error J, where Auth answers something else
+	limit   string        // that a 429 stands for; "" for another reason
+	// badGrant says that a valid client brought a token that opens nothing.
+	badGrant bool
+	allow    []string // the methods of a 405
+	cause    error
+	body     any // instead of error J, where Auth answers something else
 }
 
 // encode returns the body of the answer.

@@ -63,7 +63,9 @@ func (a *API) exchangeToken(c *call, f form, client oauthClient) (reply, error) 
 			return reply{}, err
 		}
 		if user == "" {
-			return reply{}, oauthFailure(oauthInvalidRequest, "The subject_token names no user of the client's tenant.")
+			f := oauthFailure(oauthInvalidRequest, "The subject_token names no user of the client's tenant.")
+			f.badGrant = kind != typeUser // which is no secret
+			return reply{}, f
 		}
 		return a.startFamily(c, client, user)
 	}

@@ -19,6 +19,8 @@ type metrics struct {
 	auditEvents  *prometheus.CounterVec
 	waits        *prometheus.CounterVec
 	panics       prometheus.Counter
+	limited      *prometheus.CounterVec
+	failuresLost prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -43,8 +45,16 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "portcullis_admin_panics_total",
 			Help: "Requests to the admin API that ended in a recovered panic.",
 		}),
+		limited: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "portcullis_admin_rate_limited_total",
+			Help: "Requests to the admin API that were answered 429, by limit: reads and writes of a key, failures and unauthenticated of an address.",
+		}, []string{"limit"}),
+		failuresLost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "portcullis_admin_auth_failures_lost_total",
+			Help: "Failed authentications that could not be written to the audit.",
+		}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.authFailures, m.auditEvents, m.waits, m.panics} {
+	for _, c := range []prometheus.Collector{m.requests, m.authFailures, m.auditEvents, m.waits, m.panics, m.limited, m.failuresLost} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
@@ -52,6 +62,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	// There from the start at 0, so that an alert sees the first one too.
 	for reason := range authFailures {
 		m.authFailures.WithLabelValues(reason.String())
+	}
+	for _, limit := range []string{limitReads, limitWrites, limitFailures, limitUnauthenticated} {
+		m.limited.WithLabelValues(limit)
 	}
 	return m, nil
 }
@@ -77,5 +90,10 @@ func (m *metrics) authFailure(reason policy.Reason) {
 }
 
 func (m *metrics) audited(action store.Action) { m.auditEvents.WithLabelValues(string(action)).Inc() }
+
+// auditedMany is audited for rows that no single request made.
+func (m *metrics) auditedMany(action store.Action, rows int) {
+	m.auditEvents.WithLabelValues(string(action)).Add(float64(rows))
+}
 
 func (m *metrics) wait(outcome string) { m.waits.WithLabelValues(outcome).Inc() }

@@ -19,8 +19,17 @@ type oauthClient struct {
 	id     string // client_id: tenant/name
 }
 
-// readClient reads the form and authenticates the client by it or by HTTP Basic.
+// readClient reads the form and authenticates the client by it or by HTTP Basic. It
+// counts the request under the client's limit, or under its address's.
 func (a *API) readClient(c *call) (form, oauthClient, error) {
+	f, client, err := a.provenClient(c)
+	if err != nil {
+		return nil, oauthClient{}, a.limitStranger(c, err)
+	}
+	return f, client, a.limitKey(c, client.Key, c.route)
+}
+
+func (a *API) provenClient(c *call) (form, oauthClient, error) {
 	f, err := readForm(c)
 	if err != nil {
 		return nil, oauthClient{}, err

@@ -31,7 +31,7 @@ func oauthFailure(code, message string) *failure {
 // client's, used, revoked, or past its time.
 func invalidGrant(cause error) *failure {
 	f := oauthFailure(oauthInvalidGrant, "The refresh token is not valid.")
-	f.cause = cause
+	f.cause, f.badGrant = cause, true
 	return f
 }
 
@@ -45,7 +45,7 @@ func encodeOAuthError(f *failure) []byte {
 	code := f.oauth
 	switch {
 	case code != "":
-	case f.status == http.StatusServiceUnavailable:
+	case f.status == http.StatusServiceUnavailable, f.status == http.StatusTooManyRequests:
 		code = oauthUnavailable
 	case f.status >= http.StatusInternalServerError:
 		code = oauthServerError

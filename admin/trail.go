@@ -77,9 +77,10 @@ const refusalTimeout = 2 * time.Second
 // recordRefusal adds the audit row of a request that a live key made and that was
 // answered 4xx: of writes always, of others where Config.AuditChecks asks for it.
 // Nothing happened that the row must be kept for, so that a lost one is a warning
-// and the refusal is given all the same. Names that were refused stay out of it.
+// and the refusal is given all the same. A 429 has none: what is limited must not
+// reach the store. Names that were refused stay out of it.
 func (a *API) recordRefusal(c *call, f *failure) {
-	if c.route == nil || c.key == nil || f.status >= http.StatusInternalServerError || !(c.route.writes || a.cfg.AuditChecks) {
+	if c.route == nil || c.key == nil || f.limit != "" || f.status >= http.StatusInternalServerError || !(c.route.writes || a.cfg.AuditChecks) {
 		return
 	}
 	user, resource := c.named()

@@ -48,7 +48,8 @@ type app struct {
 	cache     *cache.Cache
 	readiness *readiness
 	gate      *extauthz.Server // nil without a gate
-	admin     *admin.Server    // nil without an admin API
+	api       *admin.API       // nil without an admin API
+	admin     *admin.Server    // nil as well
 	ops       *opsServer
 }
 
@@ -142,6 +143,7 @@ func (a *app) run(ctx context.Context) error {
 		front.run("gate", a.gate.Run)
 	}
 	if a.admin != nil {
+		work.run("failed authentications", a.api.Run)
 		front.run("admin API", func(ctx context.Context) error {
 			return a.admin.Run(later(ctx, a.cfg.DrainDelay))
 		})

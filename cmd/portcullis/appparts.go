@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"time"
 
 	"portcullis/admin"
 	"portcullis/cache"
@@ -12,6 +13,7 @@ import (
 	"portcullis/internal/decisionlog"
 	"portcullis/internal/identity"
 	"portcullis/internal/policyfile"
+	"portcullis/internal/ratelimit"
 	"portcullis/internal/sealing"
 	"portcullis/policy"
 )
@@ -119,16 +121,33 @@ func (a *app) openAdmin(issuer *identity.Issuer) error {
 		CORS:        corsOf(a.cfg),
 		OpenTenancy: a.cfg.OpenTenancy, StrictUsers: a.cfg.StrictUsersDefault,
 		StrictInput: a.cfg.StrictInput,
+		Limits:      limitsOf(a.cfg),
 	})
 	if err != nil {
 		return err
 	}
+	a.api = api
 	a.admin, err = admin.NewServer(admin.ServerConfig{
 		Handler: api.Handler(), Addr: a.cfg.ServerAddress(), Logger: a.log,
 		TLSCert: a.cfg.ServerTLS.Cert, TLSKey: a.cfg.ServerTLS.Key, ClientCA: a.cfg.ServerTLS.ClientCA,
 		Proxies: a.cfg.TrustedProxies, Registerer: a.registry, Grace: adminGrace,
 	})
 	return err
+}
+
+// maxUnauthenticated is how many requests without a valid key an address may make on
+// the admin API in a minute.
+const maxUnauthenticated = 600
+
+// limitsOf is how often the settings let callers ask. Who turns the limit of failures
+// off has no limit by address at all: behind a proxy that names no clients everyone
+// is one address.
+func limitsOf(cfg *config.Config) admin.Limits {
+	l := admin.Limits{Reads: cfg.RateLimit, Writes: cfg.RateLimitWrites, Failures: cfg.RateLimitFailures}
+	if l.Failures.Limits() {
+		l.Unauthenticated = ratelimit.Rate{Count: maxUnauthenticated, Period: time.Minute}
+	}
+	return l
 }
 
 // corsOf is what the settings allow web pages.
