@@ -23,6 +23,7 @@ const (
 	maxFailedMinutes = 15               // that wait for the store
 	failedRows       = 200              // in one write
 	failedTimeout    = 10 * time.Second // of one write
+	failedFinish     = 3 * time.Second  // of the last ones, when the process ends
 	failedRetry      = 10 * time.Second // after a write that failed
 )
 
@@ -137,7 +138,9 @@ func (f *failedAuths) run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			f.finish(context.WithoutCancel(ctx))
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), failedFinish)
+			defer cancel()
+			f.finish(last)
 			return nil
 		case <-tick.C:
 			f.endMinute(false)

@@ -73,6 +73,9 @@ type options struct {
 	lifetime    time.Duration         // of access tokens
 	proxies     clientaddr.Proxies
 	cors        admin.CORS
+	limits      admin.Limits
+	clock       cache.Clock
+	records     bool // failed authentications, once their minute is over and at the end
 }
 
 // house is a served admin API over a real store and a running cache, with one
@@ -122,7 +125,7 @@ func newHouse(t testing.TB, o options) *house {
 	h.verifier = verifier
 	h.cache, err = cache.New(cache.Config{
 		Store: h.store, Feed: h.store, Verifier: verifier, Logger: logger,
-		Budget: 5 * time.Second, MaxStaleness: o.staleness,
+		Budget: 5 * time.Second, MaxStaleness: o.staleness, Clock: o.clock,
 	})
 	must(t, err)
 	h.metrics = prometheus.NewRegistry()
@@ -131,6 +134,7 @@ func newHouse(t testing.TB, o options) *house {
 		Tokens:    admin.Tokens{Issuer: h.issuer, Name: o.issuer.Issuer, Audience: o.issuer.Audience, Lifetime: o.lifetime},
 		SealReply: sealing.SealReply, OpenReply: sealing.OpenReply,
 		OpenTenancy: o.openTenancy, StrictInput: o.strictInput, Proxies: o.proxies, CORS: o.cors,
+		Limits: o.limits,
 	})
 	must(t, err)
 	server, err := admin.NewServer(admin.ServerConfig{Handler: h.api.Handler(), Addr: "127.0.0.1:0", Logger: logger, Grace: 5 * time.Second})
@@ -144,6 +148,9 @@ func newHouse(t testing.TB, o options) *house {
 			t.Errorf("cache: %v", err)
 		}
 	})
+	if o.records {
+		ran.Go(func() { h.api.Run(running) })
+	}
 	ran.Go(func() {
 		if err := server.Run(running); err != nil {
 			t.Errorf("server: %v", err)
