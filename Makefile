@@ -61,6 +61,10 @@ latency: tools ## measure how fast a revocation bites, through Envoy, on both st
 kills: tools ## 10,000 writes by 16 clients while the server is killed, on both stores
 	@PORTCULLIS_KILL_WRITES=$${WRITES:-10000} $(GO) test -count=1 -v -timeout 20m -run '^TestAcknowledgedWritesSurviveKills$$' ./internal/e2e | grep -vE '^=== '
 
+.PHONY: flood
+flood: tools ## 100,000 failed sign-ins from 1,000 addresses in a minute beside honest writes, on both stores
+	@PORTCULLIS_FLOOD=$${SIGNINS:-100000} $(GO) test -count=1 -v -timeout 20m -run '^TestHonestWritesGoOnInAFlood$$' ./admin | grep -vE '^=== '
+
 .PHONY: rotation
 rotation: tools ## replace the keys of 200,000 memberships under load, killed on the way
 	@PORTCULLIS_ROTATION_ROWS=$${ROWS:-200000} $(GO) test -count=1 -v -timeout 20m -run '^TestRotationUnderLoad$$' ./internal/e2e | grep -vE '^=== '
