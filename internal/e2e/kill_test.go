@@ -65,7 +65,7 @@ func TestAcknowledgedWritesSurviveKills(t *testing.T) {
 			t.Cleanup(func() { os.RemoveAll(dir) })
 			env := []string{
 				"AUTH_EXTAUTHZ_LISTEN=unix://" + filepath.Join(dir, "gate.sock"), "AUTH_SERVER_PORT=0",
-				"AUTH_METRICS_LISTEN=127.0.0.1:0", "AUTH_DRAIN_DELAY=0s", "GORACE=halt_on_error=1 atexit_sleep_ms=0",
+				"AUTH_METRICS_LISTEN=127.0.0.1:0", "AUTH_DRAIN_DELAY=0s", "AUTH_RATE_LIMIT=off", "AUTH_RATE_LIMIT_WRITES=off", "GORACE=halt_on_error=1 atexit_sleep_ms=0",
 			}
 			var masters *sealing.Masters
 			if backend.seal {

@@ -68,7 +68,7 @@ func TestTranscripts(t *testing.T) {
 				}
 				gate, err := testkit.StartGate(t.Context(), testkit.GateConfig{Binary: binary, Dir: dir, Env: append(sealed,
 					setting, "AUTH_EXTAUTHZ_LISTEN=unix://"+filepath.Join(dir, "gate.sock"), "AUTH_SERVER_PORT=0",
-					"AUTH_METRICS_LISTEN=127.0.0.1:0", "AUTH_DRAIN_DELAY=0s", fmt.Sprint("AUTH_OPEN_TENANCY=", transcript.OpenTenancy(file)), "GORACE=halt_on_error=1 atexit_sleep_ms=0",
+					"AUTH_METRICS_LISTEN=127.0.0.1:0", "AUTH_DRAIN_DELAY=0s", fmt.Sprint("AUTH_OPEN_TENANCY=", transcript.OpenTenancy(file)), "AUTH_RATE_LIMIT_FAILURES=off", "GORACE=halt_on_error=1 atexit_sleep_ms=0",
 				)})
 				if err != nil {
 					t.Fatal(err)
