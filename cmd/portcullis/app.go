@@ -79,6 +79,9 @@ func openApp(ctx context.Context, p *process, cfg *config.Config, log *slog.Logg
 		return nil, err
 	}
 	if is.admin {
+		if err := a.settleAudit(ctx); err != nil {
+			return nil, err
+		}
 		if err := registerEnvKey(ctx, a.store, cfg, log); err != nil {
 			return nil, err
 		}
@@ -138,6 +141,7 @@ func (a *app) run(ctx context.Context) error {
 	}
 	if a.is.admin {
 		work.run("upkeep", (&upkeep{store: a.store, log: a.log}).Run)
+		record.run("audit checkpoints", (&checkpoints{store: a.store, log: a.log}).Run)
 	}
 	if a.gate != nil {
 		front.run("gate", a.gate.Run)

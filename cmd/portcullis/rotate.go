@@ -14,9 +14,10 @@ import (
 )
 
 func newRotateCommand(p *process) *cobra.Command {
-	return newGroupCommand("rotate", "Replace the keys that seal the database, or sign tokens",
+	return newGroupCommand("rotate", "Replace the keys that seal the database, chain the audit, or sign tokens",
 		"Replaces keys while the gate and the admin API go on.",
-		newRotateEncryptionCommand(p), newRotateSigningCommand(p))
+		newRotateEncryptionCommand(p), newRotateSigningCommand(p),
+		newRotateAuditCommand(p))
 }
 
 const rotateEncryptionLong = `Each tenant has keys of its own, which lie in the database wrapped under the master

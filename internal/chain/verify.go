@@ -89,6 +89,9 @@ func NewVerifier(key *Key, tenant int64, anchor *Anchor, mac Sum, points []Check
 // Rows is how many rows were checked.
 func (v *Verifier) Rows() int64 { return v.rows }
 
+// Number is that of the last row of the chain that was checked, or of the anchor.
+func (v *Verifier) Number() int64 { return v.last.Number }
+
 // Next checks a row.
 func (v *Verifier) Next(e *Entry) {
 	v.rows++

@@ -3,106 +3,136 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"portcullis/internal/chain"
 )
 
-// Verification is what VerifyAudit reports to, while it goes on.
+// Verification is what VerifyAudit goes by, and reports to.
 type Verification struct {
 	// Points are checkpoints that were kept elsewhere.
 	Points []chain.Checkpoint
-	// Found hears of each fault. Required.
+	// Found hears of the first MaxFaults faults of each tenant, when the tenant is done.
+	// Required.
 	Found func(chain.Fault)
 	// Rows hears of how many rows were checked so far, in all; nil: nobody does.
 	Rows func(int64)
 }
 
-// verifyPage is how many rows are read at once.
-const verifyPage = 2000
+// Verified is what VerifyAudit checked, and how many faults it found in all.
+type Verified struct {
+	Tenants, Rows, Faults int64
+}
 
-// VerifyAudit checks every tenant's chain from its anchor to the end that it has as
-// the check begins, while writes go on, and returns how many rows it checked. It is
-// ErrChain where nothing is chained, or the secret does not open.
-func VerifyAudit(ctx context.Context, s AuditChains, v Verification) (int64, error) {
+// MaxFaults is how many faults of a tenant VerifyAudit tells of: where nothing fits,
+// each row is one.
+const MaxFaults = 1000
+
+const (
+	verifyPage = 2000 // rows that are read at once
+	// A tenant whose audit is pruned under the check is checked anew so many times.
+	verifyTries = 5
+)
+
+// VerifyAudit checks every tenant's chain from its anchor to its end, while writes go
+// on. It is ErrChain where nothing is chained, or the secret does not open.
+func VerifyAudit(ctx context.Context, s AuditChains, v Verification) (Verified, error) {
+	var done Verified
 	key, err := s.ChainKey(ctx)
 	if err != nil {
-		return 0, err
+		return done, err
 	}
 	tenants, err := s.AuditTenants(ctx)
 	if err != nil {
-		return 0, err
+		return done, err
 	}
-	known := make(map[int64]bool, len(tenants))
-	var rows int64
+	for i := range v.Points { // the audit of some may be gone as a whole
+		if t := TenantID(v.Points[i].Tenant); !slices.Contains(tenants, t) {
+			tenants = append(tenants, t)
+		}
+	}
 	for _, tenant := range tenants {
-		known[int64(tenant)] = true
-		n, err := verifyTenant(ctx, s, key, tenant, &v, rows)
-		if err != nil {
-			return rows, fmt.Errorf("tenant %d: %w", tenant, err)
+		if err := verifyTenant(ctx, s, key, tenant, &v, &done); err != nil {
+			return done, fmt.Errorf("verify the audit of tenant %d: %w", tenant, err)
 		}
-		rows += n
+		done.Tenants++
 	}
-	for i := range v.Points {
-		if p := &v.Points[i]; !known[p.Tenant] && p.Number > 0 { // of whom nothing is left
-			known[p.Tenant] = true
-			if _, err := verifyTenant(ctx, s, key, TenantID(p.Tenant), &v, rows); err != nil {
-				return rows, fmt.Errorf("tenant %d: %w", p.Tenant, err)
-			}
-		}
-	}
-	return rows, nil
+	return done, nil
 }
 
 // verifyTenant checks one chain, and starts over where a pruning came between.
-func verifyTenant(ctx context.Context, s AuditChains, key *chain.Key, tenant TenantID, v *Verification, before int64) (int64, error) {
-	for {
+func verifyTenant(ctx context.Context, s AuditChains, key *chain.Key, tenant TenantID, v *Verification, done *Verified) error {
+	for range verifyTries {
 		anchor, mac, err := s.ChainAnchor(ctx, tenant)
 		if err != nil {
-			return 0, err
+			return err
 		}
-		var faults []chain.Fault
-		rows, err := walkTenant(ctx, s, chain.NewVerifier(key, int64(tenant), anchor, mac, v.Points, func(f chain.Fault) {
-			faults = append(faults, f)
-		}), tenant, v.Rows, before)
-		if err != nil {
-			return 0, err
+		var first []chain.Fault
+		var faults int64
+		check := chain.NewVerifier(key, int64(tenant), anchor, mac, v.Points, func(f chain.Fault) {
+			if faults++; faults <= MaxFaults {
+				first = append(first, f)
+			}
+		})
+		told := func() {
+			if v.Rows != nil {
+				v.Rows(done.Rows + check.Rows())
+			}
+		}
+		if err := walkTenant(ctx, s, check, tenant, told); err != nil {
+			return err
 		}
 		if _, now, err := s.ChainAnchor(ctx, tenant); err != nil {
-			return 0, err
+			return err
 		} else if now != mac {
 			continue
 		}
-		for _, f := range faults {
+		for _, f := range first {
 			v.Found(f)
 		}
-		return rows, nil
+		done.Rows, done.Faults = done.Rows+check.Rows(), done.Faults+faults
+		return nil
 	}
+	return fmt.Errorf("it is being pruned: try again when that has ended")
 }
 
-func walkTenant(ctx context.Context, s AuditChains, check *chain.Verifier, tenant TenantID, told func(int64), before int64) (int64, error) {
-	head, err := s.ChainHead(ctx, tenant) // before the rows: what is written meanwhile is behind it
-	if err != nil {
-		return 0, err
-	}
-	for after := int64(0); ; {
+// walkTenant gives all rows of a tenant to check. The chain's end is read behind the
+// last of them, so that no row can stand behind it but one that came since, and of
+// those the check needs the ones up to that end.
+func walkTenant(ctx context.Context, s AuditChains, check *chain.Verifier, tenant TenantID, told func()) error {
+	after := int64(0)
+	for {
 		page, err := s.WalkAudit(ctx, tenant, after, verifyPage)
 		if err != nil {
-			return 0, err
+			return err
 		}
 		for i := range page {
-			if page[i].Number > head.Number && page[i].ID > head.Row {
-				page = page[:i]
-				break
-			}
 			check.Next(&page[i])
+			after = page[i].ID
 		}
-		if told != nil {
-			told(before + check.Rows())
-		}
+		told()
 		if len(page) < verifyPage {
-			check.End(head.Head)
-			return check.Rows(), nil
+			break
 		}
-		after = page[len(page)-1].ID
 	}
+	head, err := s.ChainHead(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	for check.Number() < head.Number {
+		page, err := s.WalkAudit(ctx, tenant, after, verifyPage)
+		if err != nil {
+			return err
+		}
+		if len(page) == 0 { // the chain's end is gone
+			break
+		}
+		for i := 0; i < len(page) && check.Number() < head.Number; i++ {
+			check.Next(&page[i])
+			after = page[i].ID
+		}
+		told()
+	}
+	check.End(head.Head)
+	return nil
 }

@@ -56,6 +56,7 @@ type Store struct {
 	now        func() time.Time
 	log        *slog.Logger
 	listener   *listener
+	readOnly   bool
 	ring       *sealing.Ring
 	unreadable *prometheus.CounterVec
 	teller     sealing.Teller
@@ -121,7 +122,7 @@ func open(ctx context.Context, cfg Config, poolConfig *pgxpool.Config) (*Store, 
 		pool.Close()
 		return nil, err
 	}
-	s := &Store{pool: pool, now: cfg.Now, log: cfg.Logger, ring: sealing.NewRing(cfg.Masters), unreadable: newUnreadableTotal()}
+	s := &Store{pool: pool, now: cfg.Now, log: cfg.Logger, readOnly: cfg.ReadOnly, ring: sealing.NewRing(cfg.Masters), unreadable: newUnreadableTotal()}
 	s.chainKeys = sealing.ChainKeys{Audit: cfg.AuditKeys, Encryption: cfg.Masters}
 	if !cfg.ReadOnly { // a sidecar neither writes the audit nor reads it
 		// A right that is missing is told of with the others that are.

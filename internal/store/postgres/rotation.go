@@ -14,8 +14,11 @@ import (
 
 const (
 	sqlEncryptionState = `
-SELECT e.master, e.rotation, (SELECT count(*) FROM portcullis.encryption_keys), (SELECT count(*) FROM portcullis.encryption_keys k WHERE k.master <> e.master), a.holder, a.master
-FROM portcullis.encryption e, portcullis.audit_state a`
+SELECT e.master, e.rotation, (SELECT count(*) FROM portcullis.encryption_keys), (SELECT count(*) FROM portcullis.encryption_keys k WHERE k.master <> e.master)
+FROM portcullis.encryption e`
+
+	// What a sidecar has no right to.
+	sqlChainHolder = `SELECT holder, master FROM portcullis.audit_state`
 
 	sqlForeignKeys = `SELECT id, tenant_id, wrapped, master FROM portcullis.encryption_keys WHERE master <> $1 ORDER BY id`
 
@@ -88,8 +91,11 @@ func rotated(resource string, kind store.RotationKind, step string, outcome stor
 func (s *Store) Encryption(ctx context.Context) (store.Encryption, error) {
 	e := store.Encryption{Enabled: true}
 	err := s.try(ctx, "read the state of the encryption", func(ctx context.Context) error {
+		if err := s.pool.QueryRow(ctx, sqlEncryptionState).Scan(&e.Master, &e.Rotation, &e.Keys, &e.OtherMasters); err != nil || s.readOnly {
+			return err
+		}
 		var a auditState
-		if err := s.pool.QueryRow(ctx, sqlEncryptionState).Scan(&e.Master, &e.Rotation, &e.Keys, &e.OtherMasters, &a.holder, &a.master); err != nil {
+		if err := s.pool.QueryRow(ctx, sqlChainHolder).Scan(&a.holder, &a.master); err != nil {
 			return err
 		}
 		if a.holder == sealing.HeldByEncryption { // which wraps the secret of the audit's chain too

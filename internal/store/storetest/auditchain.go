@@ -424,6 +424,10 @@ func testTampering(t *testing.T, h Harness) {
 		{"the anchor is edited", []string{`UPDATE audit_anchors SET row_count = row_count - 1 WHERE tenant_id = 1`}, "unanchored", false},
 		{"the anchor is deleted", []string{`DELETE FROM audit_anchors WHERE tenant_id = 1`}, "inserted", true},
 		{"the head is set back", []string{`UPDATE audit_chains SET number = number - 1 WHERE tenant_id = 1`}, "relinked", false},
+		{"a row, and the head is set back before it, as if it came after", []string{
+			`UPDATE audit SET actor = 'x' WHERE id = {M}`,
+			`UPDATE audit_chains SET number = 3, link = (SELECT chain_link FROM audit WHERE tenant_id = 1 AND chain_number = 3), row_id = {N} WHERE tenant_id = 1`,
+		}, "edited relinked", false},
 	} {
 		for _, sealed := range []bool{false, true} {
 			name := c.what

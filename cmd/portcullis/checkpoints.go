@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"portcullis/internal/chain"
+	"portcullis/internal/store"
+)
+
+// checkpoints logs where the audit's chains end, signed: whoever keeps the log where
+// the database's writers cannot write can tell that a tail was cut off.
+type checkpoints struct {
+	store store.AuditChains
+	log   *slog.Logger
+	told  map[int64]chain.Sum // the links that were logged, by tenant
+}
+
+// Run logs every minute, as it begins and as it ends, the chains that moved.
+func (c *checkpoints) Run(ctx context.Context) error {
+	c.told = make(map[int64]chain.Sum)
+	minute := time.NewTicker(time.Minute)
+	defer minute.Stop()
+	for {
+		c.tell(ctx)
+		select {
+		case <-ctx.Done():
+			c.tell(context.WithoutCancel(ctx))
+			return nil
+		case <-minute.C:
+		}
+	}
+}
+
+func (c *checkpoints) tell(ctx context.Context) {
+	bounded, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	points, err := readCheckpoints(bounded, c.store, time.Now())
+	if err != nil {
+		if ctx.Err() == nil {
+			c.log.Warn("no audit checkpoint could be made, and one will be tried again", "error", err)
+		}
+		return
+	}
+	for i := range points {
+		p := &points[i]
+		if last, ok := c.told[p.Tenant]; ok && last == p.Link {
+			continue
+		}
+		// These names and forms are a chain.Checkpoint's in JSON: `audit verify
+		// --checkpoint` reads the line.
+		c.log.Info("audit checkpoint", "tenant", p.Tenant, "number", p.Number, "link", p.Link.String(),
+			"at", p.At.Format(time.RFC3339), "mac", p.MAC.String())
+		c.told[p.Tenant] = p.Link
+	}
+}
+
+// readCheckpoints are those of all chains; none where the audit is in none.
+func readCheckpoints(ctx context.Context, s store.AuditChains, now time.Time) ([]chain.Checkpoint, error) {
+	state, err := s.AuditState(ctx)
+	if err != nil || !state.Chained {
+		return nil, err
+	}
+	key, err := s.ChainKey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	heads, err := s.ChainHeads(ctx)
+	if err != nil {
+		return nil, err
+	}
+	points := make([]chain.Checkpoint, 0, len(heads))
+	for _, h := range heads {
+		points = append(points, key.Check(h.Head, now))
+	}
+	return points, nil
+}
