@@ -58,8 +58,8 @@ latency: tools ## measure how fast a revocation bites, through Envoy, on both st
 	@$(GO) test -count=1 -v -run '^Test(RevocationBites|DenialsBite)$$' ./internal/e2e | grep -E '^(---|ok|FAIL)|(revocations|denials):|    ---'
 
 .PHONY: kills
-kills: tools ## 10,000 writes by 16 clients while the server is killed, on both stores
-	@PORTCULLIS_KILL_WRITES=$${WRITES:-10000} $(GO) test -count=1 -v -timeout 20m -run '^TestAcknowledgedWritesSurviveKills$$' ./internal/e2e | grep -vE '^=== '
+kills: tools ## 10,000 writes by 16 clients while the server is killed 200 times, on both stores
+	@PORTCULLIS_KILL_WRITES=$${WRITES:-10000} PORTCULLIS_KILLS=$${KILLS:-200} $(GO) test -count=1 -v -timeout 20m -run '^TestAcknowledgedWritesSurviveKills$$' ./internal/e2e | grep -vE '^=== '
 
 .PHONY: flood
 flood: tools ## 100,000 failed sign-ins from 1,000 addresses in a minute beside honest writes, on both stores

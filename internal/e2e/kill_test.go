@@ -29,24 +29,30 @@ import (
 
 const killClients = 16
 
-// killWrites is how many writes are made: PORTCULLIS_KILL_WRITES, or some.
-func killWrites(t *testing.T) int {
+// killPlan is how often the server is killed, and how many writes are begun in all, or
+// about: PORTCULLIS_KILLS and PORTCULLIS_KILL_WRITES, or some.
+func killPlan(t *testing.T) (kills, writes int) {
 	t.Helper()
-	text := os.Getenv("PORTCULLIS_KILL_WRITES")
-	if text == "" {
-		return 1200
+	number := func(name string, unset, least int) int {
+		text := os.Getenv(name)
+		if text == "" {
+			return unset
+		}
+		n, err := strconv.Atoi(text)
+		if err != nil || n < least {
+			t.Fatalf("%s: %q is no number from %d on", name, text, least)
+		}
+		return n
 	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < killClients {
-		t.Fatalf("PORTCULLIS_KILL_WRITES: %q is no number from %d on", text, killClients)
-	}
-	return n
+	kills = number("PORTCULLIS_KILLS", 4, 2)
+	return kills, number("PORTCULLIS_KILL_WRITES", 1200, kills*killClients)
 }
 
 // TestAcknowledgedWritesSurviveKills writes from many clients while the server is
-// killed and started again. In the end every write that was acknowledged is in the
-// store with its one audit row, and every other one is wholly in or wholly out.
-// `make kills` makes 10,000 writes.
+// killed and started again, each time with some writes more. In the end every write
+// that was acknowledged is in the store with its one audit row, and every other one is
+// wholly in or wholly out; and the audit's chain verifies, against the checkpoints that
+// each server logged as it began. `make kills` makes 10,000 writes and 200 kills.
 func TestAcknowledgedWritesSurviveKills(t *testing.T) {
 	binary, err := portcullis()
 	if err != nil {
@@ -67,13 +73,15 @@ func TestAcknowledgedWritesSurviveKills(t *testing.T) {
 				"AUTH_EXTAUTHZ_LISTEN=unix://" + filepath.Join(dir, "gate.sock"), "AUTH_SERVER_PORT=0",
 				"AUTH_METRICS_LISTEN=127.0.0.1:0", "AUTH_DRAIN_DELAY=0s", "AUTH_RATE_LIMIT=off", "AUTH_RATE_LIMIT_WRITES=off", "GORACE=halt_on_error=1 atexit_sleep_ms=0",
 			}
-			var masters *sealing.Masters
-			if backend.seal {
-				master := sealing.NewMaster()
+			master := sealing.NewMaster()
+			masters, err := sealing.ParseMasters(master)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if backend.seal { // the chain's secret is under the master
 				env = append(env, "AUTH_ENCRYPTION_KEY="+master, "AUTH_ENABLE_ENCRYPTION=true")
-				if masters, err = sealing.ParseMasters(master); err != nil {
-					t.Fatal(err)
-				}
+			} else {
+				env = append(env, "AUTH_AUDIT_KEY="+master)
 			}
 			setting, st := backend.open(t, dir, masters)
 			if backend.seal {
@@ -93,34 +101,36 @@ func TestAcknowledgedWritesSurviveKills(t *testing.T) {
 			t.Cleanup(func() { server.gate.Kill() })
 
 			writers := make([]*killWriter, killClients)
-			var left atomic.Int64
-			left.Store(int64(killWrites(t)))
+			var begun atomic.Int64
+			stop := make(chan struct{})
 			var running sync.WaitGroup
 			for n := range writers {
 				writers[n] = &killWriter{n: n, keys: keys, server: server, dice: rand.New(rand.NewPCG(uint64(n), 7))}
 				running.Go(func() {
-					for left.Add(-1) >= 0 && !t.Failed() {
-						writers[n].write(t)
+					for !t.Failed() {
+						select {
+						case <-stop:
+							return
+						default:
+							begun.Add(1)
+							writers[n].write(t)
+						}
 					}
 				})
 			}
-			done := make(chan struct{})
-			go func() { running.Wait(); close(done) }()
-			kills := 0
-			for alive := true; alive; {
-				select {
-				case <-done:
-					alive = false
-				case <-time.After(time.Duration(100+rand.IntN(500)) * time.Millisecond):
-					server.restart(t)
-					kills++
+			kills, writes := killPlan(t)
+			for range kills {
+				until := begun.Load() + int64(1+rand.IntN(2*writes/kills))
+				for begun.Load() < until && !t.Failed() {
+					time.Sleep(time.Duration(rand.IntN(1000)) * time.Microsecond)
 				}
+				server.restart(t)
 			}
-			if kills < 2 {
-				t.Errorf("the server was killed %d times: too few to tell anything", kills)
-			}
+			close(stop)
+			running.Wait()
 			server.gate.Kill()
 			verifyWrites(t, reopen(t, setting, masters), writers, kills)
+			verifyChain(t, binary, dir, append(env, setting), server.log.String(), kills)
 		})
 	}
 }
@@ -132,9 +142,9 @@ func reopen(t *testing.T, setting string, masters *sealing.Masters) store.Store 
 	var st store.Store
 	var err error
 	if name == "AUTH_SQLITE_PATH" {
-		st, err = sqlite.Open(t.Context(), sqlite.Config{Path: value, Masters: masters})
+		st, err = sqlite.Open(t.Context(), sqlite.Config{Path: value, Masters: masters, AuditKeys: masters})
 	} else {
-		st, err = postgres.Open(t.Context(), postgres.Config{URL: value, Masters: masters})
+		st, err = postgres.Open(t.Context(), postgres.Config{URL: value, Masters: masters, AuditKeys: masters})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -151,6 +161,7 @@ func reopen(t *testing.T, setting string, masters *sealing.Masters) store.Store 
 type killed struct {
 	config testkit.GateConfig
 	gate   *testkit.Gate
+	log    strings.Builder // of those that were killed
 	addr   atomic.Pointer[string]
 }
 
@@ -168,6 +179,7 @@ func (k *killed) start(t *testing.T) {
 func (k *killed) restart(t *testing.T) {
 	t.Helper()
 	k.gate.Kill()
+	k.log.WriteString(k.gate.Log())
 	k.start(t)
 }
 
@@ -310,8 +322,8 @@ func (it *killItem) actions() (made, gone string) {
 func readTrail(t *testing.T, st store.Store, tenant store.TenantID) map[string]int {
 	t.Helper()
 	trail := make(map[string]int)
-	for offset := 0; ; {
-		page, _, err := st.Audit(t.Context(), store.AuditQuery{Tenant: tenant, Limit: 500, Offset: offset})
+	for before := int64(0); ; {
+		page, _, err := st.Audit(t.Context(), store.AuditQuery{Tenant: tenant, Limit: store.MaxAuditPage, Before: before, NoTotal: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -334,9 +346,10 @@ func readTrail(t *testing.T, st store.Store, tenant store.TenantID) map[string]i
 			}
 			trail[trailKey(e.Action, what)]++
 		}
-		if offset += len(page); len(page) < 500 {
+		if len(page) < store.MaxAuditPage {
 			return trail
 		}
+		before = page[len(page)-1].ID
 	}
 }
 
