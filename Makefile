@@ -61,6 +61,10 @@ latency: tools ## measure how fast a revocation bites, through Envoy, on both st
 kills: tools ## 10,000 writes by 16 clients while the server is killed 200 times, on both stores
 	@PORTCULLIS_KILL_WRITES=$${WRITES:-10000} PORTCULLIS_KILLS=$${KILLS:-200} $(GO) test -count=1 -v -timeout 20m -run '^TestAcknowledgedWritesSurviveKills$$' ./internal/e2e | grep -vE '^=== '
 
+.PHONY: audit
+audit: tools ## verify a million chained audit rows, and find the one that was edited, on both stores
+	@PORTCULLIS_AUDIT_ROWS=$${ROWS:-1000000} $(GO) test -count=1 -v -timeout 40m -run '^TestALongAuditVerifies$$' ./internal/e2e | grep -vE '^=== '
+
 .PHONY: flood
 flood: tools ## 100,000 failed sign-ins from 1,000 addresses in a minute beside honest writes, on both stores
 	@PORTCULLIS_FLOOD=$${SIGNINS:-100000} $(GO) test -count=1 -v -timeout 20m -run '^TestHonestWritesGoOnInAFlood$$' ./admin | grep -vE '^=== '
