@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"portcullis/admin"
+	"portcullis/internal/chain"
 	"portcullis/internal/identity"
 	"portcullis/internal/store"
 )
@@ -43,7 +44,7 @@ func floodSize(t *testing.T) (signIns, addresses, quietWrites int, over time.Dur
 
 // TestHonestWritesGoOnInAFlood fails to sign in from many addresses while an honest
 // client writes: not one write fails, and the audit gets at most one row an address
-// and minute, which together tell of every failure. `make flood` makes 100,000 from
+// and minute, which together tell of every failure; the chains verify. `make flood` makes 100,000 from
 // 1,000 addresses and prints what the writes took.
 func TestHonestWritesGoOnInAFlood(t *testing.T) {
 	for _, b := range countedBackends {
@@ -54,6 +55,8 @@ func TestHonestWritesGoOnInAFlood(t *testing.T) {
 func flood(t *testing.T, b counted) {
 	signIns, addresses, quietWrites, over := floodSize(t)
 	st, count := b.open(t)
+	_, err := st.StartChain(t.Context(), store.Actor{Name: "test"})
+	must(t, err)
 	h := newHouse(t, options{
 		open: func(testing.TB) store.Store { return st }, proxies: ours(t),
 		limits: admin.Limits{Reads: perMinute(6000), Writes: perMinute(3000), Failures: perMinute(5), Unauthenticated: perMinute(600)},
@@ -114,10 +117,13 @@ func flood(t *testing.T, b counted) {
 	if admitted := signIns - int(over429.Load()); admitted > addresses*(5+int(took/(12*time.Second))+1) {
 		t.Errorf("%d sign-ins were let on", admitted)
 	}
+	verified, err := store.VerifyAudit(t.Context(), st, store.Verification{Found: func(f chain.Fault) { t.Error(f) }})
+	must(t, err)
 	q50, q99 := quantiles(quiet)
 	f50, f99 := quantiles(beside)
 	t.Logf("%d failed sign-ins from %d addresses in %.1f s: %d answered 401, %d answered 429; %d audit rows in %d minutes",
 		signIns, addresses, took.Seconds(), signIns-int(over429.Load()), over429.Load(), added, minutes)
+	t.Logf("the audit's chains verify: %d rows", verified.Rows)
 	t.Logf("honest writes: quiet %d, p50 %s, p99 %s; in the flood %d, none failed, p50 %s, p99 %s: %.1f times the quiet p99",
 		len(quiet), q50, q99, len(beside), f50, f99, float64(f99)/float64(q99))
 }

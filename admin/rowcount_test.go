@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 	"portcullis/internal/store/postgres"
 	"portcullis/internal/store/sqlite"
@@ -33,10 +34,18 @@ const heartbeats = "sidecar_reports"
 
 var countedBackends = []counted{{"sqlite", countedSQLite}, {"postgres", countedPostgres}}
 
+// auditKeys let a test chain the audit.
+func auditKeys(t testing.TB) *sealing.Masters {
+	t.Helper()
+	masters, err := sealing.ParseMasters(sealing.NewMaster())
+	must(t, err)
+	return masters
+}
+
 func countedSQLite(t testing.TB) (store.Store, rowCounter) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "auth.sqlite3")
-	s, err := sqlite.Open(t.Context(), sqlite.Config{Path: path})
+	s, err := sqlite.Open(t.Context(), sqlite.Config{Path: path, AuditKeys: auditKeys(t)})
 	must(t, err)
 	db, err := sql.Open("sqlite", "file://"+path+"?mode=ro")
 	must(t, err)
@@ -71,7 +80,7 @@ func countedPostgres(t testing.TB) (store.Store, rowCounter) {
 		_, err := postgres.Migrate(context.Background(), url)
 		return err
 	})
-	s, err := postgres.Open(t.Context(), postgres.Config{URL: url})
+	s, err := postgres.Open(t.Context(), postgres.Config{URL: url, AuditKeys: auditKeys(t)})
 	must(t, err)
 	conn, err := pgx.Connect(t.Context(), url)
 	must(t, err)
