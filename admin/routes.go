@@ -77,5 +77,6 @@ func (a *API) routeTable() []route {
 		{put, "/api/settings", nil, manage, true, wrapped, store.ActionUpdateSettings, a.writeSettings},
 
 		{get, "/api/audit", nil, audit, false, wrapped, store.ActionGetAudit, a.readAudit},
+		{get, "/api/audit/export", nil, audit, false, raw, store.ActionGetAudit, a.exportAudit},
 	}
 }
