@@ -35,7 +35,7 @@ func (f *auditFlags) add(c *cobra.Command) {
 	c.Flags().String(auditfilter.FieldOutcome, "", "only this `outcome`: done, unchanged, missing, denied or error")
 	c.Flags().String(auditfilter.FieldSince, "", "only rows of this `time` and later")
 	c.Flags().String(auditfilter.FieldUntil, "", "only rows before this `time`")
-	c.Flags().Int64(auditfilter.FieldBefore, 0, "only rows with a smaller `id` than this: what comes after them in a listing")
+	c.Flags().Int64(auditfilter.FieldBefore, 0, "only rows with a smaller `id`: the next page of a listing")
 }
 
 // query reads the flags that were given, with one of the readers of auditfilter.
