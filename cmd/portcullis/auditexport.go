@@ -16,10 +16,11 @@ func newAuditExportCommand(p *process) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "export",
 		Short: "Write the audit as lines of JSON, newest first",
-		Long: `Writes audit rows to the standard output, newest first, a JSON object on each line, in the form of
-"audit query --json". It reads a page at a time, so that its memory does not grow with the audit;
-rows that are written meanwhile are left out. An export that stops early exits with another code
-than 0; --before with the id on its last line goes on from there.
+		Long: `Writes audit rows to the standard output, newest first, a JSON object on each
+line, in the form of "audit query --json". It reads a page at a time, so that its
+memory does not grow with the audit; rows that are written meanwhile are left out.
+An export that stops early exits with another code than 0; --before with the id on
+its last line goes on from there.
 
 ` + auditFlagsLong,
 		Example: `  portcullis audit export --tenant acme > acme.ndjson

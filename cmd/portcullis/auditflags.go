@@ -19,10 +19,11 @@ type auditFlags struct {
 	actions []string
 }
 
-const auditFlagsLong = `--action takes an action, such as ADD_MEMBERSHIP, or a verb for all of its meaning: delete is
-every DELETE_ and REMOVE_ action. It may be repeated; a row needs one of them. --since and --until
-take how long ago, such as 24h or 7d, or a time such as 2026-01-02T15:04:05Z. --system reads what
-belongs to no tenant: failed authentications, signing keys, encryption, the audit's own state.`
+const auditFlagsLong = `--action takes an action, such as ADD_MEMBERSHIP, or a verb for all of its
+meaning: delete is every DELETE_ and REMOVE_ action. It may be repeated; a row
+needs one of them. --since and --until take how long ago, such as 24h or 7d, or a
+time such as 2026-01-02T15:04:05Z. --system reads what belongs to no tenant:
+failed authentications, signing keys, encryption, the audit's own state.`
 
 func (f *auditFlags) add(c *cobra.Command) {
 	tenantFlag(c, &f.tenant)

@@ -16,8 +16,9 @@ func newAuditQueryCommand(p *process) *cobra.Command {
 		Use:     "query",
 		Aliases: []string{"list"},
 		Short:   "List the audit, newest first",
-		Long: `Lists audit rows, newest first; "list" is another name for it. REVISION is the one that the write
-made. --json prints what the table leaves out too: id, before, after, address, request id.
+		Long: `Lists audit rows, newest first; "list" is another name for it. REVISION is the
+one that the write made. --json prints what the table leaves out too: id, before,
+after, address, request id.
 
 ` + auditFlagsLong,
 		Example: `  portcullis audit query --tenant acme --limit 20
