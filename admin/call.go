@@ -28,10 +28,11 @@ type call struct {
 	route   *route      // nil where none was found
 	values  []string    // of the pattern's parameters
 
-	secret   clientSecret    // the key as the caller sent it, in canonical form
-	key      *cache.Key      // the caller; nil on public routes
-	wait     waitPlan        // of a write
-	revision *store.Revision // that a write made
+	secret   clientSecret                    // the key as the caller sent it, in canonical form
+	key      *cache.Key                      // the caller; nil on public routes
+	wait     waitPlan                        // of a write
+	revision *store.Revision                 // that a write made
+	stream   func(http.ResponseWriter) error // writes the body; nil where the answer is at hand
 }
 
 // actor is who makes the call, for the audit.
@@ -47,7 +48,7 @@ func (c *call) actor() store.Actor {
 }
 
 // serve answers one request: it writes exactly one response, in full, whatever
-// happens on the way.
+// happens on the way. Only a stream may end before its time.
 func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 	began := a.cfg.Cache.Now()
 	// Beyond what a handler reads before it says 413; it is for those that forget to.
@@ -59,6 +60,10 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) {
 	a.setCORS(c)
 
 	status, body := a.answer(c)
+	if c.stream != nil {
+		a.stream(w, c)
+		return
+	}
 	if body != nil {
 		c.out.Set("Content-Type", "application/json")
 	}
@@ -75,14 +80,17 @@ func (a *API) answer(c *call) (status int, body []byte) {
 		if p == nil {
 			return
 		}
-		a.metrics.panics.Inc()
-		a.cfg.Logger.Error("panic in the admin API", "request_id", c.id, "panic", p, "stack", string(debug.Stack()))
+		a.reportPanic(c, p)
 		status, body = http.StatusInternalServerError, encodeError(http.StatusInternalServerError, messageInternal, c.now)
 	}()
 
 	answer, err := a.run(c)
 	if err == nil && c.route == nil {
 		return http.StatusOK, nil // OPTIONS
+	}
+	if err == nil && answer.stream != nil {
+		c.stream = answer.stream
+		return http.StatusOK, nil
 	}
 	if err == nil {
 		if status, body, err = answer.encode(c.route.envelope, c.now); err == nil {
@@ -99,6 +107,12 @@ func (a *API) answer(c *call) (status int, body []byte) {
 		return f.status, encodeOAuthError(f)
 	}
 	return f.status, f.encode(c.now)
+}
+
+// reportPanic counts and logs a panic that was recovered.
+func (a *API) reportPanic(c *call, p any) {
+	a.metrics.panics.Inc()
+	a.cfg.Logger.Error("panic in the admin API", "request_id", c.id, "panic", p, "stack", string(debug.Stack()))
 }
 
 // report sets the headers of a failure, counts it and logs its cause.

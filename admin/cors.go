@@ -23,7 +23,7 @@ type CORS struct {
 // many seconds a browser may remember the answer to a preflight.
 const (
 	corsRequestHeaders  = "Authorization, Content-Type, Idempotency-Key, X-Request-Id"
-	corsResponseHeaders = "Retry-After, WWW-Authenticate, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy, " +
+	corsResponseHeaders = "Link, Retry-After, WWW-Authenticate, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy, " +
 		"X-Auth-Revision, X-Auth-Wait, X-Auth-Wait-Lagging, X-Request-Id, X-Total-Count"
 	corsMaxAge = "600"
 )

@@ -11,10 +11,6 @@ import (
 	"portcullis/policy"
 )
 
-// actionListDenials is the action of reading the deny-list in the audit, which has a
-// row where Config.AuditChecks asks for it.
-const actionListDenials store.Action = "LIST_DENIALS"
-
 // The bounds of an entry's fields.
 const (
 	maxIssuer    = 1024 // bytes

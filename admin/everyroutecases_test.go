@@ -14,9 +14,12 @@ import (
 type attack struct {
 	caller string
 	query  []string
-	json   map[string]member
-	empty  bool // no body and {} are admitted
-	forms  []formAttack
+	// takes says which values of a parameter of the query the contract takes at
+	// their word; without it none of the hostile ones.
+	takes map[string]func(value string) bool
+	json  map[string]member
+	empty bool // no body and {} are admitted
+	forms []formAttack
 }
 
 // member is one of a JSON body's.
@@ -88,6 +91,19 @@ func denial(name string, about member, more ...string) map[string]member {
 // anAPIKey has the form of a user's API key and is nobody's.
 const anAPIKey = `"rak_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"`
 
+// What filters the audit. Whom and by whom it is asked about may be any name that a
+// token may carry, which the store takes as a value.
+var (
+	auditFilters = []string{"action", "entity", "subject", "actor", "outcome", "since", "until", "before"}
+	auditNames   = map[string]func(string) bool{
+		"action": auditWord, "entity": auditWord, "subject": visible(2100), "actor": visible(2100),
+	}
+)
+
+func auditWord(value string) bool {
+	return regexp.MustCompile(`\A[A-Za-z_]{1,64}\z`).MatchString(value)
+}
+
 var (
 	paged       = []string{"limit", "offset"}
 	settled     = []string{"wait", "timeout"} // of every write
@@ -124,7 +140,8 @@ var attacks = map[string]attack{
 	"GET /api/workflow/users/{workflow}":               {caller: "manager"},
 	"GET /api/workflow/user/{user}/can_run/{workflow}": {caller: "manager"},
 	"GET /api/settings":                                {caller: "manager"},
-	"GET /api/audit":                                   {caller: "manager", query: []string{"limit", "offset", "action"}},
+	"GET /api/audit":                                   {caller: "manager", query: append([]string{"limit", "offset"}, auditFilters...), takes: auditNames},
+	"GET /api/audit/export":                            {caller: "manager", query: auditFilters, takes: auditNames},
 	"GET /api/apikeys/user/{user}":                     {caller: "manager"},
 	"DELETE /api/apikeys/user/{user}/{key_id}":         {caller: "manager", query: settled},
 	"POST /api/apikeys/user/{user}":                    {caller: "manager", query: settled, empty: true, json: map[string]member{"label": {good: `"laptop"`, admits: label}}},

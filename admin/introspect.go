@@ -9,10 +9,6 @@ import (
 	"portcullis/internal/store"
 )
 
-// actionIntrospect is the action of an introspection in the audit, which has a row
-// where Config.AuditChecks asks for it.
-const actionIntrospect store.Action = "INTROSPECT_TOKEN"
-
 // tokenInfo is the 200 of /oauth/introspect (RFC 7662, 2.2). An inactive one holds
 // nothing but that.
 type tokenInfo struct {

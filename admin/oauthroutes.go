@@ -34,7 +34,7 @@ func (a *API) oauthRoutes() []route {
 	return []route{
 		{post, pathToken, nil, "", true, raw, store.ActionIssueToken, a.issueToken},
 		{post, pathRevoke, nil, "", true, raw, store.ActionRevokeToken, a.revokeToken},
-		{post, pathIntrospect, nil, "", false, raw, actionIntrospect, a.introspect},
+		{post, pathIntrospect, nil, "", false, raw, store.ActionIntrospect, a.introspect},
 		{get, pathJWKS, nil, "", false, raw, "", a.publicKeys},
 		{get, pathMetadata, nil, "", false, raw, "", a.serverMetadata},
 	}
@@ -77,13 +77,13 @@ func (a *API) denyRoutes() []route {
 	return []route{
 		{post, "/api/deny/token", nil, tokens, true, wrapped, deny, a.denyToken},
 		{post, "/api/deny/subject", nil, tokens, true, wrapped, deny, a.denySubject},
-		{get, "/api/deny", nil, tokens, false, wrapped, actionListDenials, a.listDenials},
+		{get, "/api/deny", nil, tokens, false, wrapped, store.ActionListDenials, a.listDenials},
 		{post, "/api/deny/key", nil, operator, true, wrapped, deny, a.denyKey},
-		{get, "/api/deny/key", nil, operator, false, wrapped, actionListDenials, a.listDeniedKeys},
+		{get, "/api/deny/key", nil, operator, false, wrapped, store.ActionListDenials, a.listDeniedKeys},
 		{del, "/api/deny/key/{id}", entry, operator, true, wrapped, allow, a.allowKey},
 		{post, "/api/deny/tenant/{tenant}/token", tenant, operator, true, wrapped, deny, a.denyToken},
 		{post, "/api/deny/tenant/{tenant}/subject", tenant, operator, true, wrapped, deny, a.denySubject},
-		{get, "/api/deny/tenant/{tenant}", tenant, operator, false, wrapped, actionListDenials, a.listDenials},
+		{get, "/api/deny/tenant/{tenant}", tenant, operator, false, wrapped, store.ActionListDenials, a.listDenials},
 		{del, "/api/deny/tenant/{tenant}/{id}", tenantEntry, operator, true, wrapped, allow, a.allow},
 		{del, "/api/deny/{id}", entry, tokens, true, wrapped, allow, a.allow},
 	}

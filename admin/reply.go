@@ -16,11 +16,13 @@ const (
 )
 
 // reply is what a handler answers: the value, and for wrapped routes the words
-// beside it.
+// beside it; or a stream.
 type reply struct {
 	status  int // 0 is 200
 	value   any
 	message string
+	// stream writes the body as it comes, with status 200, in place of value.
+	stream func(http.ResponseWriter) error
 }
 
 type bareBody struct {

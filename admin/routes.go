@@ -57,25 +57,26 @@ func (a *API) routeTable() []route {
 		{get, "/api/membership/{user}/{group}", membership, check, false, wrapped, store.ActionCheckMembership, a.checkMembership},
 
 		{get, "/api/has_permission/{user}/{name}", userPermission, check, false, wrapped, store.ActionCheckPermission, a.checkUserPermission},
-		{get, "/api/user_permissions/{user}", user, check, false, wrapped, actionUserPermissions, a.userPermissions},
+		{get, "/api/user_permissions/{user}", user, check, false, wrapped, store.ActionUserPermissions, a.userPermissions},
 		{get, "/api/role_permissions/{role}", role, manage, false, wrapped, store.ActionListPermissions, a.rolePermissions},
-		{get, "/api/user_roles/{user}", user, manage, false, bare, actionListMemberships, a.userRoles},
-		{get, "/api/members/{role}", role, manage, false, bare, actionListMemberships, a.roleMembers},
+		{get, "/api/user_roles/{user}", user, manage, false, bare, store.ActionListMemberships, a.userRoles},
+		{get, "/api/members/{role}", role, manage, false, bare, store.ActionListMemberships, a.roleMembers},
 		{get, "/api/which_roles_can/{name}", permissionName, manage, false, bare, store.ActionListRoles, a.rolesThatCan},
-		{get, "/api/which_users_can/{name}", permissionName, manage, false, bare, actionListMemberships, a.usersThatCan},
+		{get, "/api/which_users_can/{name}", permissionName, manage, false, bare, store.ActionListMemberships, a.usersThatCan},
 
-		{get, "/api/workflow/users/{workflow}", workflow, manage, false, wrapped, actionListMemberships, a.workflowUsers},
+		{get, "/api/workflow/users/{workflow}", workflow, manage, false, wrapped, store.ActionListMemberships, a.workflowUsers},
 		{get, "/api/workflow/user/{user}/can_run/{workflow}", canRun, check, false, wrapped, store.ActionCheckPermission, a.checkWorkflow},
 
 		{post, "/api/apikeys/user/{user}", user, keys, true, wrapped, store.ActionCreateUserKey, a.createUserKey},
-		{get, "/api/apikeys/user/{user}", user, keys, false, wrapped, actionListUserKeys, a.listUserKeys},
+		{get, "/api/apikeys/user/{user}", user, keys, false, wrapped, store.ActionListUserKeys, a.listUserKeys},
 		{del, "/api/apikeys/user/{user}/{key_id}", userKey, keys, true, wrapped, store.ActionRevokeUserKey, a.revokeUserKey},
-		{post, "/api/apikeys/validate", nil, keys, false, wrapped, actionValidateUserKey, a.validateKey},
-		{post, "/api/apikeys/check_permission", nil, check, false, wrapped, actionCheckUserKey, a.checkKeyPermission},
+		{post, "/api/apikeys/validate", nil, keys, false, wrapped, store.ActionValidateUserKey, a.validateKey},
+		{post, "/api/apikeys/check_permission", nil, check, false, wrapped, store.ActionCheckUserKey, a.checkKeyPermission},
 
-		{get, "/api/settings", nil, manage, false, wrapped, actionGetSettings, a.readSettings},
+		{get, "/api/settings", nil, manage, false, wrapped, store.ActionGetSettings, a.readSettings},
 		{put, "/api/settings", nil, manage, true, wrapped, store.ActionUpdateSettings, a.writeSettings},
 
 		{get, "/api/audit", nil, audit, false, wrapped, store.ActionGetAudit, a.readAudit},
+		{get, "/api/audit/export", nil, audit, false, raw, store.ActionGetAudit, a.exportAudit},
 	}
 }

@@ -10,16 +10,6 @@ import (
 	"portcullis/internal/store"
 )
 
-// The actions of Auth that belong to no write, beside those of package store.
-const (
-	actionListMemberships store.Action = "LIST_MEMBERSHIPS"
-	actionUserPermissions store.Action = "USER_PERMISSIONS"
-	actionListUserKeys    store.Action = "LIST_API_KEY"
-	actionValidateUserKey store.Action = "VALIDATE_API_KEY"
-	actionCheckUserKey    store.Action = "CHECK_API_KEY_PERMISSION"
-	actionGetSettings     store.Action = "GET_SETTINGS"
-)
-
 // permissionResource is a permission in the audit, where no role is named.
 func permissionResource(permission string) string { return "permission/" + permission }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"portcullis/internal/config"
+	"portcullis/internal/duration"
 	"portcullis/internal/store"
 	"portcullis/policy"
 )
@@ -52,7 +53,7 @@ func defaultDenial(own, issuer string) time.Duration {
 // deny adds the entry that fill makes.
 func (f *denyFlags) deny(p *process, c *cobra.Command, tenant, sentence string, fill func(cfg *config.Config, d *store.NewDenial)) error {
 	if time.Duration(f.lasts) > longestDenial {
-		return usagef("--for: %s is more than 366d", formatLifetime(time.Duration(f.lasts)))
+		return usagef("--for: %s is more than 366d", duration.Format(time.Duration(f.lasts)))
 	}
 	if f.issuer != "" && checkIssuer(f.issuer) != nil {
 		return usagef("--issuer: %w", checkIssuer(f.issuer))

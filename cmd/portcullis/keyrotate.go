@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"portcullis/internal/duration"
 	"portcullis/internal/identity"
 	"portcullis/internal/store"
 )
@@ -29,7 +30,7 @@ client.`,
 		Args:    named(arg{"name", &name, checkKeyName}),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if time.Duration(overlap) > longestOverlap {
-				return usagef("--overlap: %s is more than 30d", formatLifetime(time.Duration(overlap)))
+				return usagef("--overlap: %s is more than 30d", duration.Format(time.Duration(overlap)))
 			}
 			return withStore(p, cmd, func(ctx context.Context, d desk) error {
 				t, err := d.tenant(ctx, tenant)

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"fmt"
-	"math"
-	"strconv"
-	"strings"
 	"time"
+
+	"portcullis/internal/duration"
 )
 
 const day = 24 * time.Hour
@@ -15,7 +13,7 @@ const day = 24 * time.Hour
 type lifetime time.Duration
 
 func (l *lifetime) Set(text string) error {
-	d, err := parseLifetime(text)
+	d, err := duration.Parse(text)
 	if err != nil {
 		return err
 	}
@@ -30,7 +28,7 @@ func (l *lifetime) String() string {
 	if *l == 0 {
 		return ""
 	}
-	return formatLifetime(time.Duration(*l))
+	return duration.Format(time.Duration(*l))
 }
 
 // expiry is when something of that lifetime ends; the zero lifetime never does.
@@ -39,48 +37,4 @@ func (l lifetime) expiry(now time.Time) time.Time {
 		return time.Time{}
 	}
 	return now.Add(time.Duration(l))
-}
-
-func parseLifetime(text string) (time.Duration, error) {
-	wrong := fmt.Errorf("%q is no duration: write it like 15m, 12h, 90d or 1d12h", text)
-	rest := text
-	var total time.Duration
-	if days, after, ok := strings.Cut(text, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 32)
-		if err != nil || n > uint64(math.MaxInt64/day) {
-			return 0, wrong
-		}
-		total, rest = time.Duration(n)*day, after
-	}
-	if rest != "" || text == "" {
-		d, err := time.ParseDuration(rest)
-		if err != nil || d < 0 || d > math.MaxInt64-total {
-			return 0, wrong
-		}
-		total += d
-	}
-	if total <= 0 {
-		return 0, fmt.Errorf("%q is no time at all: it must be more than zero", text)
-	}
-	return total, nil
-}
-
-// formatLifetime writes what parseLifetime reads, in the shortest form.
-func formatLifetime(d time.Duration) string {
-	days, rest := d/day, d%day
-	text := ""
-	if days > 0 {
-		text = strconv.FormatInt(int64(days), 10) + "d"
-	}
-	if rest == 0 && text != "" {
-		return text
-	}
-	clock := rest.String() // 1h30m0s
-	if short, ok := strings.CutSuffix(clock, "m0s"); ok {
-		clock = short + "m"
-	}
-	if short, ok := strings.CutSuffix(clock, "h0m"); ok {
-		clock = short + "h"
-	}
-	return text + clock
 }

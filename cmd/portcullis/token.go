@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"portcullis/internal/duration"
 	"portcullis/internal/identity"
 	"portcullis/internal/store"
 	"portcullis/policy"
@@ -68,7 +69,7 @@ be known to it.`,
 				ttl = cfg.JWTAccessTokenLifetime
 			}
 			if ttl > identity.MaxTokenLifetime {
-				return usagef("--expires: %s is more than 24h, the longest that a token of our own may live: exchange for a refresh token, or issue another", formatLifetime(ttl))
+				return usagef("--expires: %s is more than 24h, the longest that a token of our own may live: exchange for a refresh token, or issue another", duration.Format(ttl))
 			}
 			token, err := issuer.Issue(policy.Principal{Tenant: tenant, Kind: policy.Kind(kind), ID: subject}, ttl)
 			if err != nil {

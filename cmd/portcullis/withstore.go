@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"portcullis/internal/config"
+	"portcullis/internal/duration"
 	"portcullis/internal/input"
 	"portcullis/internal/store"
 )
@@ -96,7 +97,7 @@ func (f *writeFlags) add(c *cobra.Command) {
 // waitFlag is the --wait of every command that writes.
 func waitFlag(c *cobra.Command, wait *lifetime) {
 	c.Flags().Var(wait, "wait", "return only once every live sidecar has applied the change; exit 3 if that takes longer")
-	c.Flags().Lookup("wait").NoOptDefVal = formatLifetime(defaultWait)
+	c.Flags().Lookup("wait").NoOptDefVal = duration.Format(defaultWait)
 }
 
 // written is the answer of a command that wrote, in JSON.

@@ -1,11 +1,11 @@
-package main
+package duration
 
 import (
 	"testing"
 	"time"
 )
 
-func TestLifetimes(t *testing.T) {
+func TestDurations(t *testing.T) {
 	for _, c := range []struct {
 		text string
 		want time.Duration
@@ -24,38 +24,38 @@ func TestLifetimes(t *testing.T) {
 		{"10s", 10 * time.Second, "10s"},
 		{"20m", 20 * time.Minute, "20m"},
 	} {
-		got, err := parseLifetime(c.text)
+		got, err := Parse(c.text)
 		if err != nil || got != c.want {
 			t.Errorf("%s: %v, %v; want %v", c.text, got, err, c.want)
 		}
-		if form := formatLifetime(c.want); form != c.form {
+		if form := Format(c.want); form != c.form {
 			t.Errorf("%v is written %q, want %q", c.want, form, c.form)
 		}
 	}
 	for _, text := range []string{
 		"", "d", "0", "0d", "0s", "-1d", "-5m", "1d-1h", "d12h", "1dd", "1.5d", " 1d", "1d ", "90", "9999999999d", "106751d24h", "1w", "forever",
 	} {
-		if got, err := parseLifetime(text); err == nil {
+		if got, err := Parse(text); err == nil {
 			t.Errorf("%q is read as %v", text, got)
 		}
 	}
 }
 
-func FuzzLifetime(f *testing.F) {
+func FuzzDuration(f *testing.F) {
 	for _, seed := range []string{"15m", "90d", "1d12h", "106751d", "1d-1h", ""} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		d, err := parseLifetime(text)
+		d, err := Parse(text)
 		if err != nil {
 			return
 		}
 		if d <= 0 {
 			t.Fatalf("%q is %v", text, d)
 		}
-		again, err := parseLifetime(formatLifetime(d))
+		again, err := Parse(Format(d))
 		if err != nil || again != d {
-			t.Fatalf("%q is %v, written %q, read as %v, %v", text, d, formatLifetime(d), again, err)
+			t.Fatalf("%q is %v, written %q, read as %v, %v", text, d, Format(d), again, err)
 		}
 	})
 }
