@@ -75,15 +75,15 @@ func Rules() []Rule {
 var rules = []rule{
 	{Rule: Rule{WidePermission, High, "a permission was granted whose name says that it permits much",
 		[]store.Action{store.ActionAddPermission}, ""}, see: seeWidePermission},
-	{Rule: Rule{WideRole, Medium, "a role whose name says that it permits much got a member or an heir",
+	{Rule: Rule{WideRole, Medium, "a role with a wide name got a member or an heir",
 		[]store.Action{store.ActionAddMembership, store.ActionAddParent}, ""}, see: seeWideRole},
 	{Rule: Rule{RoleDeleted, Medium, "a role was deleted, and with it what its members could do",
 		[]store.Action{store.ActionDeleteRole}, ""}, see: seeRoleDeleted},
-	{Rule: Rule{MassRemoval, High, "one actor took away many roles, permissions, memberships or keys at once", removals, ""},
+	{Rule: Rule{MassRemoval, High, "one actor took away many roles, permissions, members or keys", removals, ""},
 		see: seeRemoval, burst: func(c *Config) burstRule {
 			return burstRule{c.Removals, time.Second, func(who) string { return "removals by one actor" }}
 		}},
-	{Rule: Rule{PowerfulKey, High, "a client key was made that may operate the system or issue tokens",
+	{Rule: Rule{PowerfulKey, High, "a client key was made with scope operator or tokens",
 		[]store.Action{store.ActionCreateClientKey}, ""}, see: seePowerfulKey},
 	{Rule: Rule{EndlessKey, Low, "a user's API key was made that never expires",
 		[]store.Action{store.ActionCreateUserKey}, ""}, see: seeEndlessKey},
@@ -95,7 +95,7 @@ var rules = []rule{
 		[]store.Action{store.ActionAuthFailed}, ""}, see: seeFailure, burst: func(c *Config) burstRule {
 		return burstRule{c.AllFailures, time.Minute, func(who) string { return "failed authentications from all addresses" }}
 	}},
-	{Rule: Rule{Refusals, Medium, "one actor asked again and again for what its key does not permit", nil, ""},
+	{Rule: Rule{Refusals, Medium, "one actor asked repeatedly for what its key does not permit", nil, ""},
 		see: seeRefusal, burst: func(c *Config) burstRule {
 			return burstRule{c.Refusals, time.Second, func(who) string { return "operations that the actor's key does not permit" }}
 		}},
@@ -103,11 +103,11 @@ var rules = []rule{
 		[]store.Action{store.ActionAuditOff, store.ActionAuditOn}, ""}, see: seeAuditOff},
 	{Rule: Rule{AuditPruned, Medium, "rows of the audit were deleted",
 		[]store.Action{store.ActionPruneAudit}, ""}, see: seeAuditPruned},
-	{Rule: Rule{AuditChain, Medium, "the audit's chain was begun, or its secret wrapped under another key",
+	{Rule: Rule{AuditChain, Medium, "the audit's chain was begun, or its secret wrapped anew",
 		[]store.Action{store.ActionStartChain, store.ActionRewrapChain}, ""}, see: seeAuditChain},
 	{Rule: Rule{EncryptionOff, High, "the encryption of fields was turned off",
 		[]store.Action{store.ActionRotateEncryption}, ""}, see: seeEncryptionOff},
-	{Rule: Rule{SigningKey, Medium, "a key that signs tokens was published, began to sign or was withdrawn",
+	{Rule: Rule{SigningKey, Medium, "a key that signs tokens was published, used or withdrawn",
 		[]store.Action{store.ActionPublishSigning, store.ActionSignWith, store.ActionWithdrawSigning}, ""}, see: seeSigningKey},
 }
 

@@ -108,7 +108,7 @@ func TestOneRowIsEnough(t *testing.T) {
 			rule:  RoleDeleted,
 			fires: []store.Written{role},
 			quiet: []store.Written{as(store.OutcomeMissing, role), grant(store.ActionRemovePermission, store.PermissionResource("editor", "edit_content"))},
-			what:  `role "editor" was deleted, with 1 permissions and 3 members`,
+			what:  `role "editor" was deleted, with 1 permission and 3 members`,
 		},
 		{
 			rule:  PowerfulKey,
@@ -134,7 +134,7 @@ func TestOneRowIsEnough(t *testing.T) {
 			rule:  AuditPruned,
 			fires: []store.Written{*store.AuditPruned(acme, store.PruneState{Rows: 12, Before: noon.Add(-time.Hour)})},
 			quiet: []store.Written{*store.AuditPruned(acme, store.PruneState{Before: noon})},
-			what:  "12 rows of the audit from before 2026-03-04T11:00:00Z were deleted",
+			what:  "the audit lost 12 rows from before 2026-03-04T11:00:00Z",
 		},
 		{
 			rule:  AuditChain,

@@ -51,7 +51,7 @@ func seeRoleDeleted(d *Detector, r *rule, e *store.AuditEntry) bool {
 		role = e.Resource
 	}
 	if before, told := decode[store.RoleState](e.Before); told {
-		d.found(r, e, "role %s was deleted, with %d permissions and %d members", quote(role), len(before.Permissions), before.Members)
+		d.found(r, e, "role %s was deleted, with %s and %s", quote(role), several(int64(len(before.Permissions)), "permission"), several(before.Members, "member"))
 		return true
 	}
 	d.found(r, e, "role %s was deleted", quote(role))
@@ -156,7 +156,7 @@ func seeAuditPruned(d *Detector, r *rule, e *store.AuditEntry) bool {
 		d.found(r, e, "rows of the audit were deleted")
 		return false
 	}
-	d.found(r, e, "%d rows of the audit from before %s were deleted", gone.Rows, gone.Before.UTC().Format(time.RFC3339))
+	d.found(r, e, "the audit lost %s from before %s", several(gone.Rows, "row"), gone.Before.UTC().Format(time.RFC3339))
 	return true
 }
 
@@ -230,6 +230,14 @@ func link(resource, kind string) (role, of string, ok bool) {
 	rest, ok := strings.CutPrefix(resource, kind)
 	role, of, found := strings.Cut(rest, "/")
 	return role, of, ok && found && role != "" && of != ""
+}
+
+// several writes a number with its noun.
+func several(n int64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // maxQuoted is how much of a name stands in a sentence, in bytes: the names of this
