@@ -58,11 +58,7 @@ type doneBurst struct {
 
 // at is the unit of time that t lies in.
 func (t *tally) at(at time.Time) int64 {
-	seconds, unit := at.Unix(), int64(t.unit/time.Second)
-	if seconds < 0 {
-		seconds -= unit - 1
-	}
-	return seconds / unit
+	return at.Unix() / int64(t.unit/time.Second)
 }
 
 // units is a duration in units.

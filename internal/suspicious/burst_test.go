@@ -30,6 +30,14 @@ func every(n int, step time.Duration, row store.AuditEntry) []store.AuditEntry {
 	return rows
 }
 
+// later moves rows in time.
+func later(by time.Duration, rows []store.AuditEntry) []store.AuditEntry {
+	for i := range rows {
+		rows[i].Time = rows[i].Time.Add(by)
+	}
+	return rows
+}
+
 func TestBursts(t *testing.T) {
 	removed := func(actor string, action store.Action) store.AuditEntry {
 		return store.AuditEntry{Actor: actor, Action: action, Outcome: "done", Resource: "membership/editor"}
@@ -38,6 +46,8 @@ func TestBursts(t *testing.T) {
 		return store.AuditEntry{Actor: "client:ci", Action: store.ActionCreateRole, Outcome: "denied", Details: fmt.Sprintf(`{"status":%d}`, status)}
 	}
 	check := store.AuditEntry{Actor: "client:ci", Action: store.ActionCheckPermission, Outcome: "denied"}
+	permitted := refused(403)
+	permitted.Outcome = "done"
 	const here = "203.0.113.9"
 	at := func(minute int) time.Time { return noon.Add(time.Duration(minute)*time.Minute + 30*time.Second) }
 	unchanged := removed("cli", store.ActionRemoveMembership)
@@ -53,6 +63,7 @@ func TestBursts(t *testing.T) {
 	}{
 		{"20 removals in ten minutes", every(20, 31*time.Second, removed("cli", store.ActionRemoveMembership)), []string{MassRemoval},
 			"removals by one actor: 20 in all, 20 of them within 10m"},
+		{"20 removals in ten minutes of eleven by the clock", later(50*time.Second, every(20, 31*time.Second, removed("cli", store.ActionRemoveMembership))), []string{MassRemoval}, ""},
 		{"19 removals in ten minutes", every(19, time.Second, removed("cli", store.ActionRemoveMembership)), nil, ""},
 		{"20 removals, the last ten minutes after the first", every(20, 32*time.Second, removed("cli", store.ActionRemoveMembership)), nil, ""},
 		{"20 removals of all kinds", slices.Concat(every(10, time.Second, removed("cli", store.ActionRevokeUserKey)), every(10, time.Second, removed("cli", store.ActionRemovePermission))), []string{MassRemoval}, ""},
@@ -81,6 +92,7 @@ func TestBursts(t *testing.T) {
 		{"10 refusals, the last ten minutes after the first", every(10, 67*time.Second, refused(403)), nil, ""},
 		{"10 mistakes", every(10, time.Second, refused(400)), nil, ""},
 		{"10 that were not there", every(10, time.Second, refused(404)), nil, ""},
+		{"10 that were done", every(10, time.Second, permitted), nil, ""},
 		{"10 checks with a negative answer", every(10, time.Second, check), nil, ""},
 	} {
 		r := read(t, Config{}, 0, c.rows...)
@@ -189,15 +201,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			id--
 			e.ID = id
 			d.Add(&e)
-			for rule, tally := range d.tallies {
-				held := 0
-				for _, s := range tally.series {
-					held += len(s.counts)
-				}
-				if held > limit || held != tally.counts {
-					t.Fatalf("%s holds %d counts and says %d, with a limit of %d", rule, held, tally.counts, limit)
-				}
-			}
+			checkHeld(t, d, limit)
 		}
 		for i := range 40 {
 			add(failed(fmt.Sprintf("10.%d.%d.%d", minute>>8, minute&255, i), at, 1))
@@ -223,17 +227,42 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
+// checkHeld counts what a detector holds.
+func checkHeld(t *testing.T, d *Detector, limit int) {
+	t.Helper()
+	for rule, tally := range d.tallies {
+		held := 0
+		for _, s := range tally.series {
+			held += len(s.counts)
+		}
+		if held > limit || held != tally.counts {
+			t.Fatalf("%s holds %d counts and says %d, with a limit of %d", rule, held, tally.counts, limit)
+		}
+	}
+}
+
 // TestTheLightestAreLetGo has more going on at once than may be held: who did least
 // is let go of, which the report says.
 func TestTheLightestAreLetGo(t *testing.T) {
-	var rows []store.AuditEntry
-	for i := range 5000 {
-		rows = append(rows, failed(fmt.Sprintf("10.0.%d.%d", i>>8, i&255), noon, 1))
-		if i%100 == 0 {
-			rows = append(rows, failed("203.0.113.9", noon, 1))
+	const limit = 1000
+	d, err := New(0, Config{MaxCounts: limit, Rules: []string{AddressFailures}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := func(e store.AuditEntry) {
+		e.ID = d.rows + 1
+		d.Add(&e)
+		checkHeld(t, d, limit)
+	}
+	for i := range 2500 {
+		for minute := range 2 {
+			add(failed(fmt.Sprintf("10.0.%d.%d", i>>8, i&255), noon.Add(time.Duration(minute)*time.Minute), 1))
+		}
+		if i%50 == 0 {
+			add(failed("203.0.113.9", noon, 1))
 		}
 	}
-	r := read(t, Config{MaxCounts: 1000, Rules: []string{AddressFailures}}, 0, rows...)
+	r := d.Report()
 	if !slices.Equal(ids(r), []string{AddressFailures}) || r.Findings[0].Count != 50 {
 		t.Errorf("found %+v, want the 50 failures of one", r.Findings)
 	}

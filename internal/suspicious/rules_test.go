@@ -251,6 +251,17 @@ func TestFindingsAreBounded(t *testing.T) {
 	}
 }
 
+func TestBurstsAreBounded(t *testing.T) {
+	var rows []store.AuditEntry
+	for i := range 25 {
+		rows = append(rows, failed(fmt.Sprintf("10.0.0.%d", i), noon.Add(time.Duration(i)*time.Hour), 20))
+	}
+	r := read(t, Config{MaxFindings: 10}, 0, rows...)
+	if len(r.Findings) != 10 || r.More[AddressFailures] != 15 || !strings.Contains(r.Findings[0].What, "10.0.0.24:") {
+		t.Errorf("%d findings and %v more, want the latest 10 and 15", len(r.Findings), r.More)
+	}
+}
+
 func TestRulesAreChosen(t *testing.T) {
 	rows := []store.AuditEntry{
 		{Action: store.ActionDeleteRole, Outcome: "done", Resource: "role/editor"},

@@ -127,7 +127,7 @@ func seeFailures(d *Detector, r *rule, e *store.AuditEntry, by who) bool {
 func seeRefusal(d *Detector, r *rule, e *store.AuditEntry) bool {
 	// A check that came out negative is denied too, and is no refusal: it has no status.
 	// What could not be read or was not there is a mistake.
-	if e.Outcome != outcomeDenied || e.Action == store.ActionAuthFailed {
+	if e.Outcome != outcomeDenied {
 		return true
 	}
 	if details, ok := decode[refusal](e.Details); ok && details.Status == http.StatusForbidden {

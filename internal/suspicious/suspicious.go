@@ -147,9 +147,9 @@ type Report struct {
 // that the order has to be by time or by id, ascending or descending, where none may be
 // out of place by more than 30 minutes: what lies farther behind is judged and
 // let go. So memory is bounded whatever is read: MaxFindings findings a rule, and
-// MaxCounts counts a burst rule, each about 150 bytes and 8 for each of MaxRows, and what the
-// names of actors take (some 60 MB a burst rule at its default, while millions of
-// addresses fail at once; a quiet day takes kilobytes).
+// MaxCounts counts a burst rule, each about 500 bytes and 8 for each of MaxRows, and what
+// the names of actors take. At the default that is some 130 MB a burst rule, while
+// hundreds of thousands of addresses fail within the hour; a quiet day takes kilobytes.
 type Detector struct {
 	cfg      Config
 	tenant   store.TenantID
