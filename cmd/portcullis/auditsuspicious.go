@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -166,36 +167,79 @@ func (s *auditSearch) tenants(ctx context.Context, d desk, name string, one bool
 	return err
 }
 
-// run reads the rows, page by page, tenant by tenant.
+// run reads the rows, tenant by tenant.
 func (s *auditSearch) run(ctx context.Context, p *process, d desk) error {
 	s.more = map[string]int64{}
 	shown := newProgress(p.stderr)
 	defer shown.end()
 	for i, id := range s.ids {
-		detector, err := suspicious.New(id, s.cfg)
+		show := func(read int64) {
+			shown.show(fmt.Sprintf("%d rows of the audit read, in %d of %d tenants", s.rows+read, i+1, len(s.ids)), 0, 0)
+		}
+		r, err := s.pages(ctx, d, id, show)
+		if errors.Is(err, store.ErrUnreadable) {
+			r, err = s.walk(ctx, d, id, show)
+		}
 		if err != nil {
 			return err
 		}
-		query := store.AuditQuery{Tenant: id, Actions: s.actions, Since: s.since, Until: s.until, Limit: store.MaxAuditPage, NoTotal: true}
-		for read := s.rows; ; {
-			entries, _, err := d.Audit(ctx, query)
-			if err != nil {
-				return err
-			}
-			for i := range entries {
-				detector.Add(&entries[i])
-			}
-			read += int64(len(entries))
-			shown.show(fmt.Sprintf("%d rows of the audit read, in %d of %d tenants", read, i+1, len(s.ids)), 0, 0)
-			if len(entries) < query.Limit {
-				break
-			}
-			query.Before = entries[len(entries)-1].ID
-		}
-		s.take(detector.Report())
+		s.take(r)
 	}
 	slices.SortStableFunc(s.found, func(a, b suspicious.Finding) int { return b.Last.Compare(a.Last) })
 	return nil
+}
+
+// pages reads a tenant's rows page by page, the newest first. A row that does not open
+// is an ErrUnreadable.
+func (s *auditSearch) pages(ctx context.Context, d desk, id store.TenantID, show func(read int64)) (suspicious.Report, error) {
+	detector, err := suspicious.New(id, s.cfg)
+	if err != nil {
+		return suspicious.Report{}, err
+	}
+	query := store.AuditQuery{Tenant: id, Actions: s.actions, Since: s.since, Until: s.until, Limit: store.MaxAuditPage, NoTotal: true}
+	for read := int64(0); ; {
+		entries, _, err := d.Audit(ctx, query)
+		if err != nil {
+			return suspicious.Report{}, err
+		}
+		for i := range entries {
+			detector.Add(&entries[i])
+		}
+		read += int64(len(entries))
+		show(read)
+		if len(entries) < query.Limit {
+			return detector.Report(), nil
+		}
+		query.Before = entries[len(entries)-1].ID
+	}
+}
+
+// walk reads all of a tenant's rows, since rows that do not open must not hide others.
+// It is slower than pages: it knows no time and no actions.
+func (s *auditSearch) walk(ctx context.Context, d desk, id store.TenantID, show func(read int64)) (suspicious.Report, error) {
+	detector, err := suspicious.New(id, s.cfg)
+	if err != nil {
+		return suspicious.Report{}, err
+	}
+	for read, after := int64(0), int64(0); ; {
+		page, err := d.WalkAudit(ctx, id, after, store.MaxAuditWalk)
+		if err != nil || len(page) == 0 {
+			return detector.Report(), err
+		}
+		for i := range page {
+			e := store.AuditOf(&page[i].Row)
+			switch {
+			case e.Time.Before(s.since) || !s.until.IsZero() && !e.Time.Before(s.until):
+			case page[i].Unreadable != "":
+				detector.AddUnreadable(&e)
+			default:
+				detector.Add(&e)
+			}
+		}
+		read += int64(len(page))
+		show(read)
+		after = page[len(page)-1].ID
+	}
 }
 
 // take keeps what was found in one tenant, within the bound.
@@ -217,10 +261,10 @@ func (s *auditSearch) warn(p *process) {
 		fmt.Fprintf(p.stderr, "warning: %d more findings of rule %s are not shown: ask for a shorter time, or for one tenant\n", s.more[rule], rule)
 	}
 	if s.unread > 0 {
-		fmt.Fprintf(p.stderr, "warning: %d rows are not in the form in which they are written here, and some rules could not judge them: imported rows are so; else check them with `portcullis audit list --json`\n", s.unread)
+		fmt.Fprintf(p.stderr, "warning: some rules could not judge %s, not in the form in which rows are written here: imported ones are so; see others with `portcullis audit list --json`\n", count(int(s.unread), "row"))
 	}
 	if s.dropped > 0 {
-		fmt.Fprintf(p.stderr, "warning: %d rows of actors and addresses that did least were let go of, since more was going on at once than is kept: ask for a shorter time\n", s.dropped)
+		fmt.Fprintf(p.stderr, "warning: %s of actors and addresses that did least were let go of, since more was going on at once than is kept: ask for a shorter time\n", count(int(s.dropped), "row"))
 	}
 }
 

@@ -36,6 +36,7 @@ const (
 	AuditChain      = "audit-chain"
 	EncryptionOff   = "encryption-off"
 	SigningKey      = "signing-key"
+	UnreadableRow   = "unreadable-row"
 )
 
 type rule struct {
@@ -109,6 +110,8 @@ var rules = []rule{
 		[]store.Action{store.ActionRotateEncryption}, ""}, see: seeEncryptionOff},
 	{Rule: Rule{SigningKey, Medium, "a key that signs tokens was published, used or withdrawn",
 		[]store.Action{store.ActionPublishSigning, store.ActionSignWith, store.ActionWithdrawSigning}, ""}, see: seeSigningKey},
+	{Rule: Rule{UnreadableRow, High, "a sealed row of the audit does not open", nil, ""},
+		see: func(*Detector, *rule, *store.AuditEntry) bool { return true }}, // see AddUnreadable
 }
 
 // removals are the actions that take something away from people or programs. What

@@ -216,11 +216,36 @@ func TestRowsThatSayNothingAreCounted(t *testing.T) {
 		}
 	}
 	// What happened is told where only its details are odd.
-	for action, rule := range map[store.Action]string{store.ActionPruneAudit: AuditPruned, store.ActionRewrapChain: AuditChain, store.ActionDeleteRole: RoleDeleted} {
+	for action, rule := range map[store.Action]string{store.ActionPruneAudit: AuditPruned, store.ActionRewrapChain: AuditChain, store.ActionDeleteRole: RoleDeleted, store.ActionSignWith: SigningKey} {
 		e := store.AuditEntry{Action: action, Outcome: "done", Resource: "odd", Before: "{", After: "{", Details: "{"}
 		if r := read(t, Config{}, 0, e); !slices.Equal(ids(r), []string{rule}) || r.Unread != 1 {
 			t.Errorf("%s: found %v, %d unread", action, ids(r), r.Unread)
 		}
+	}
+}
+
+// A row that does not open is found, and judged by what is in clear.
+func TestRowsThatDoNotOpen(t *testing.T) {
+	d, err := New(acme, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.AddUnreadable(&store.AuditEntry{ID: 4, Tenant: acme, Actor: "cli", Action: store.ActionDeleteRole, Outcome: "done", Resource: "role"})
+	d.AddUnreadable(&store.AuditEntry{ID: 5, Tenant: acme, Actor: "cli", Action: store.ActionAddPermission, Outcome: "done", Resource: "permission"})
+	d.AddUnreadable(&store.AuditEntry{ID: 6, Tenant: 8, Action: store.ActionDeleteRole, Outcome: "done", Resource: "role"})
+	r := d.Report()
+	if !slices.Equal(ids(r), []string{RoleDeleted, UnreadableRow, UnreadableRow}) || r.Rows != 2 || r.Unread != 2 {
+		t.Fatalf("found %v in %d rows, %d unread", ids(r), r.Rows, r.Unread)
+	}
+	if f := r.Findings[0]; f.What != "a role was deleted" {
+		t.Errorf("says %q", f.What)
+	}
+	if d, err = New(acme, Config{Rules: []string{RoleDeleted}}); err != nil {
+		t.Fatal(err)
+	}
+	d.AddUnreadable(&store.AuditEntry{ID: 5, Tenant: acme, Action: store.ActionAddPermission, Outcome: "done", Resource: "permission"})
+	if r := d.Report(); len(r.Findings) != 0 {
+		t.Errorf("found %v, and it was not asked for", ids(r))
 	}
 }
 

@@ -48,14 +48,15 @@ func seeRoleDeleted(d *Detector, r *rule, e *store.AuditEntry) bool {
 	}
 	role, ok := strings.CutPrefix(e.Resource, "role/")
 	if !ok {
-		role = e.Resource
+		d.found(r, e, "a role was deleted")
+		return false
 	}
 	if before, told := decode[store.RoleState](e.Before); told {
 		d.found(r, e, "role %s was deleted, with %s and %s", quote(role), several(int64(len(before.Permissions)), "permission"), several(before.Members, "member"))
 		return true
 	}
 	d.found(r, e, "role %s was deleted", quote(role))
-	return ok && e.Before == ""
+	return e.Before == ""
 }
 
 func seeRemoval(d *Detector, r *rule, e *store.AuditEntry) bool {
@@ -206,7 +207,12 @@ func seeSigningKey(d *Detector, r *rule, e *store.AuditEntry) bool {
 	case store.ActionWithdrawSigning:
 		what = "was withdrawn"
 	}
-	d.found(r, e, "signing key %s %s", quote(strings.TrimPrefix(e.Resource, "signing_key/")), what)
+	key, ok := strings.CutPrefix(e.Resource, "signing_key/")
+	if !ok {
+		d.found(r, e, "a signing key %s", what)
+		return false
+	}
+	d.found(r, e, "signing key %s %s", quote(key), what)
 	return true
 }
 

@@ -208,6 +208,15 @@ func (d *Detector) Add(e *store.AuditEntry) {
 	}
 }
 
+// AddUnreadable reads one row of which a part is sealed and does not open: that is a
+// finding itself. Rules judge it by what of it is in clear; its Resource is the kind alone.
+func (d *Detector) AddUnreadable(e *store.AuditEntry) {
+	d.Add(e)
+	if is := slices.IndexFunc(d.rules, func(r rule) bool { return r.ID == UnreadableRow }); is >= 0 && e.Tenant == d.tenant {
+		d.found(&d.rules[is], e, "the row of a %s does not open: it was changed, or the key that it is under is gone", quote(string(e.Action)))
+	}
+}
+
 // Report tells what was found. Rows may still be added after it; a burst that is
 // under way is told as far as it has come.
 func (d *Detector) Report() Report {
