@@ -13,7 +13,7 @@ import (
 func newAuditCommand(p *process) *cobra.Command {
 	return newGroupCommand("audit", "The audit: who changed what, and when",
 		"Every write leaves a row in the audit of its tenant, in the same transaction: by\nwhom, what it was about, what was there before and after, and how it came out.",
-		newAuditQueryCommand(p), newAuditExportCommand(p),
+		newAuditQueryCommand(p), newAuditExportCommand(p), newAuditSuspiciousCommand(p),
 		newAuditVerifyCommand(p), newAuditCheckpointCommand(p), newAuditPruneCommand(p))
 }
 

@@ -112,6 +112,21 @@ func (e *AuditEntry) ChainRow() chain.Row {
 	}
 }
 
+// AuditOf is the entry that ChainRow made the row of, at microseconds.
+func AuditOf(r *chain.Row) AuditEntry {
+	e := AuditEntry{ID: r.ID, Tenant: TenantID(r.Tenant), Time: time.UnixMicro(r.Time).UTC(), Revision: r.Revision, Success: r.Success}
+	var action string
+	for i, text := range []*string{
+		&e.Actor, &e.User, &action, &e.Resource, &e.Before, &e.After, &e.Details, &e.Outcome, &e.Address, &e.UserAgent, &e.RequestID,
+	} {
+		if i < len(r.Texts) {
+			*text = r.Texts[i]
+		}
+	}
+	e.Action = Action(action)
+	return e
+}
+
 // ChainLink is where a new row goes in its chain, and the chain's end after it.
 type ChainLink struct {
 	Number           int64

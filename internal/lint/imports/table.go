@@ -43,6 +43,7 @@ var directions = []direction{
 	{place: "internal/authimport", house: []string{"internal/authdata", "internal/identity", "internal/store"}},
 	{place: "internal/tuning"},
 	{place: "internal/rotation", house: []string{"internal/store"}},
+	{place: "internal/suspicious", house: []string{"internal/store"}},
 	{place: "internal/config", house: []string{"internal/clientaddr", "internal/decisionlog", "internal/identity", "internal/ratelimit", "internal/sealing", "internal/store", "policy"}, libraries: []string{anyLibrary}},
 	{place: "cache", house: []string{"internal/store", "internal/identity", "policy"}, libraries: []string{"github.com/dgraph-io/ristretto", "github.com/prometheus", "golang.org/x"}},
 	{place: "extauthz", house: []string{"cache", "internal/certfiles", "internal/decisionlog", "internal/identity", "policy"}, libraries: []string{"github.com/envoyproxy/go-control-plane", "google.golang.org", "github.com/prometheus", "golang.org/x"}},
