@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"portcullis/internal/duration"
 	"portcullis/internal/store"
 	"portcullis/internal/suspicious"
 )
@@ -100,7 +101,7 @@ func momentBefore(now time.Time, text string) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339, text); err == nil {
 		return t, nil
 	}
-	ago, err := parseLifetime(text)
+	ago, err := duration.Parse(text)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("%q is no time: write it like 2026-01-31T12:00:00Z, or how long ago it was, like 24h or 7d", shorten(text))
 	}

@@ -150,7 +150,11 @@ func whatNext(ctx context.Context, s store.Store, masters *sealing.Masters, kind
 		return n, nil
 	case store.RotateDisable:
 		say("set AUTH_ENABLE_ENCRYPTION=false for serve and admin; keep the master keys for as long as backups that they open")
-		return n, nil
+		audit, err := s.AuditState(ctx)
+		if err == nil && audit.Holder == sealing.HeldByEncryption {
+			say("the audit's chain is still under master key %s: set AUTH_AUDIT_KEY and run `portcullis rotate audit` before you take AUTH_ENCRYPTION_KEY away", audit.Master)
+		}
+		return n, err
 	}
 	if out.State.Rotation != 0 {
 		say("a rotation that was cut off is still to be finished: run `portcullis rotate encryption --%s`", out.State.Rotation)
