@@ -38,7 +38,7 @@ func TestPermitsAreBounded(t *testing.T) {
 			running.Add(-1)
 		})
 	}
-	for refused.Load() < 45 {
+	for refused.Load() < 45 || running.Load() < 2 {
 		time.Sleep(time.Millisecond)
 	}
 	close(hold)
