@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"portcullis/internal/chain"
@@ -72,33 +71,12 @@ type AuditChains interface {
 	PruneAudit(ctx context.Context, by Actor, tenant TenantID, before time.Time) (rows int64, result Result, err error)
 }
 
-// Check refuses a query that selects nothing sensible.
-func (q *AuditQuery) Check() error {
-	switch {
-	case q.Limit < 1 || q.Limit > MaxAuditPage:
-		return fmt.Errorf("limit: %d is outside 1 to %d", q.Limit, MaxAuditPage)
-	case q.Offset < 0:
-		return fmt.Errorf("offset: %d is below 0", q.Offset)
-	case q.Before < 0:
-		return fmt.Errorf("before: %d is below 0", q.Before)
-	case len(q.Actions) > MaxAuditActions:
-		return fmt.Errorf("actions: %d are more than %d", len(q.Actions), MaxAuditActions)
-	}
-	return nil
-}
-
 // MaxAuditWalk is how many rows one call of WalkAudit reads at most.
 const MaxAuditWalk = 10_000
 
 // MaxAuditPrune is how many rows one call of PruneAudit deletes at most: while it goes
 // on, other writes wait.
 const MaxAuditPrune = 20_000
-
-// MaxAuditActions is how many actions a query may name.
-const MaxAuditActions = 50
-
-// MaxAuditPage is how many rows one call of Audit reads at most.
-const MaxAuditPage = 1000
 
 // ChainRow is the entry as its chain commits to it. Every store keeps times of
 // microseconds, or finer: what is finer is not committed to.
