@@ -222,9 +222,9 @@ func (s *auditSearch) walk(ctx context.Context, d desk, id store.TenantID, show 
 	if err != nil {
 		return suspicious.Report{}, err
 	}
-	for read, after := int64(0), int64(0); ; {
-		page, err := d.WalkAudit(ctx, id, after, store.MaxAuditWalk)
-		if err != nil || len(page) == 0 {
+	for read, from := int64(0), int64(store.FirstAuditRow); ; {
+		page, err := d.WalkAudit(ctx, id, from, store.MaxAuditWalk)
+		if err != nil {
 			return detector.Report(), err
 		}
 		for i := range page {
@@ -239,7 +239,10 @@ func (s *auditSearch) walk(ctx context.Context, d desk, id store.TenantID, show 
 		}
 		read += int64(len(page))
 		show(read)
-		after = page[len(page)-1].ID
+		more := false
+		if from, more = store.AfterWalk(page); !more {
+			return detector.Report(), nil
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"portcullis/internal/chain"
@@ -60,9 +61,12 @@ type AuditChains interface {
 	ChainHeads(ctx context.Context) ([]ChainHead, error)
 	// ChainAnchor is nil where the tenant has none.
 	ChainAnchor(ctx context.Context, tenant TenantID) (*chain.Anchor, chain.Sum, error)
-	// WalkAudit reads a tenant's rows by id, those behind after, at most limit (1 to
-	// 10000). What of a row does not open is told in its Unreadable.
-	WalkAudit(ctx context.Context, tenant TenantID, after int64, limit int) ([]chain.Entry, error)
+	// WalkAudit reads a tenant's rows by id, those from the given id on, limit of them (1
+	// to MaxAuditWalk), and beyond the limit those that share the last one's id. A walk begins
+	// at FirstAuditRow: what Portcullis writes has ids from 1 on, and what others
+	// wrote must not hide below. AfterWalk says where it goes on. What of a row does not open is
+	// told in its Unreadable.
+	WalkAudit(ctx context.Context, tenant TenantID, from int64, limit int) ([]chain.Entry, error)
 	// PruneAudit deletes the tenant's rows up to the last one before which all are older
 	// than the given time, MaxAuditPrune of them at most, and anchors what remains, in
 	// one write. It is to be called until no rows go. Where the rows that
@@ -71,8 +75,20 @@ type AuditChains interface {
 	PruneAudit(ctx context.Context, by Actor, tenant TenantID, before time.Time) (rows int64, result Result, err error)
 }
 
-// MaxAuditWalk is how many rows one call of WalkAudit reads at most.
+// MaxAuditWalk bounds the limit of one call of WalkAudit.
 const MaxAuditWalk = 10_000
+
+// FirstAuditRow is the lowest id that a row can have.
+const FirstAuditRow = math.MinInt64
+
+// AfterWalk is the id from which a walk goes on behind a page. It ends with an empty
+// page, and behind the highest id that a row can have.
+func AfterWalk(page []chain.Entry) (from int64, more bool) {
+	if len(page) == 0 || page[len(page)-1].ID == math.MaxInt64 {
+		return 0, false
+	}
+	return page[len(page)-1].ID + 1, true
+}
 
 // MaxAuditPrune is how many rows one call of PruneAudit deletes at most: while it goes
 // on, other writes wait.

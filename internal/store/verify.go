@@ -100,38 +100,36 @@ func verifyTenant(ctx context.Context, s AuditChains, key *chain.Key, tenant Ten
 // last of them, so that no row can stand behind it but one that came since, and of
 // those the check needs the ones up to that end.
 func walkTenant(ctx context.Context, s AuditChains, check *chain.Verifier, tenant TenantID, told func()) error {
-	after := int64(0)
-	for {
-		page, err := s.WalkAudit(ctx, tenant, after, verifyPage)
+	from, more := int64(FirstAuditRow), true
+	for more {
+		page, err := s.WalkAudit(ctx, tenant, from, verifyPage)
 		if err != nil {
 			return err
 		}
 		for i := range page {
 			check.Next(&page[i])
-			after = page[i].ID
 		}
 		told()
-		if len(page) < verifyPage {
-			break
+		next, on := AfterWalk(page)
+		if on {
+			from = next
 		}
+		more = on && len(page) >= verifyPage
 	}
 	head, err := s.ChainHead(ctx, tenant)
 	if err != nil {
 		return err
 	}
-	for check.Number() < head.Number {
-		page, err := s.WalkAudit(ctx, tenant, after, verifyPage)
+	for more = true; more && check.Number() < head.Number; { // else the chain's end is gone
+		page, err := s.WalkAudit(ctx, tenant, from, verifyPage)
 		if err != nil {
 			return err
 		}
-		if len(page) == 0 { // the chain's end is gone
-			break
-		}
 		for i := 0; i < len(page) && check.Number() < head.Number; i++ {
 			check.Next(&page[i])
-			after = page[i].ID
 		}
 		told()
+		from, more = AfterWalk(page)
 	}
 	check.End(head.Head)
 	return nil

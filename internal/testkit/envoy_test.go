@@ -41,4 +41,3 @@ func TestFindEnvoyNamesABadENVOY_BIN(t *testing.T) {
 		t.Errorf("FindEnvoy: %v; want an error that names ENVOY_BIN", err)
 	}
 }
-

@@ -15,9 +15,11 @@ import (
 )
 
 const (
+	// The key is (id, at): rows that share an id must not be parted by a page, whose next
+	// one would pass over them.
 	sqlWalkAudit = `
 SELECT ` + auditColumns + `, chain_number, commitment, chain_link
-FROM portcullis.audit WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3`
+FROM portcullis.audit WHERE tenant_id = $1 AND id >= $2 ORDER BY id FETCH FIRST ($3) ROWS WITH TIES`
 
 	// The tenants of the audit, one step down its index for each.
 	sqlAuditTenants = `
@@ -150,7 +152,7 @@ func readAnchor(ctx context.Context, q querier, tenant store.TenantID) (*chain.A
 }
 
 // WalkAudit implements store.AuditChains.
-func (s *Store) WalkAudit(ctx context.Context, tenant store.TenantID, after int64, limit int) ([]chain.Entry, error) {
+func (s *Store) WalkAudit(ctx context.Context, tenant store.TenantID, from int64, limit int) ([]chain.Entry, error) {
 	if limit < 1 || limit > store.MaxAuditWalk {
 		return nil, fmt.Errorf("walk through the audit: limit: %d is outside 1 to %d", limit, store.MaxAuditWalk)
 	}
@@ -160,7 +162,7 @@ func (s *Store) WalkAudit(ctx context.Context, tenant store.TenantID, after int6
 			var rows []walkedRow
 			err := s.snapshot(ctx, func(b *pgx.Batch) {
 				b.Queue(sqlPair, int64(tenant))
-				b.Queue(sqlWalkAudit, int64(tenant), after, limit)
+				b.Queue(sqlWalkAudit, int64(tenant), from, limit)
 			}, func(r pgx.BatchResults) error {
 				var p pairScan
 				if err := r.QueryRow().Scan(&p.current, &p.former); err != nil {
@@ -221,8 +223,8 @@ func (tx *writeTx) eachAudit(tenant store.TenantID, last int64, fn func(*chain.E
 	if err != nil {
 		return err
 	}
-	for after := int64(0); ; {
-		rows, err := walkedRows(tx.Query(tx.ctx, sqlWalkAudit, int64(tenant), after, walkPage))
+	for from := int64(store.FirstAuditRow); ; {
+		rows, err := walkedRows(tx.Query(tx.ctx, sqlWalkAudit, int64(tenant), from, walkPage))
 		if err != nil || len(rows) == 0 {
 			return err
 		}
@@ -236,7 +238,10 @@ func (tx *writeTx) eachAudit(tenant store.TenantID, last int64, fn func(*chain.E
 			}
 			fn(&page[i])
 		}
-		after = page[len(page)-1].ID
+		more := false
+		if from, more = store.AfterWalk(page); !more {
+			return nil
+		}
 	}
 }
 

@@ -76,6 +76,7 @@ func TestConformance(t *testing.T) {
 			t.Helper()
 			pastExec(t, urlOf(st), statements...)
 		},
+		AuditTime: "at", AuditUser: "about",
 		Bytes: func(b []byte) string { return fmt.Sprintf(`'\x%x'`, b) },
 		Count: func(t *testing.T, st store.Store, query string) int64 {
 			t.Helper()

@@ -14,7 +14,7 @@ import (
 
 const (
 	sqlWalkAudit = `SELECT ` + auditColumns + `, chain_number, commitment, chain_link
-		FROM audit WHERE tenant_id = ? AND id > ? ORDER BY id LIMIT ?`
+		FROM audit WHERE tenant_id = ? AND id >= ? ORDER BY id LIMIT ?`
 
 	// The tenants of the audit, one step down its index for each.
 	sqlAuditTenants = `WITH RECURSIVE t (id) AS (
@@ -116,7 +116,7 @@ func readAnchor(ctx context.Context, c *conn, tenant store.TenantID) (*chain.Anc
 }
 
 // WalkAudit implements store.AuditChains.
-func (s *Store) WalkAudit(ctx context.Context, tenant store.TenantID, after int64, limit int) ([]chain.Entry, error) {
+func (s *Store) WalkAudit(ctx context.Context, tenant store.TenantID, from int64, limit int) ([]chain.Entry, error) {
 	if limit < 1 || limit > store.MaxAuditWalk {
 		return nil, fmt.Errorf("walk through the audit: limit: %d is outside 1 to %d", limit, store.MaxAuditWalk)
 	}
@@ -126,15 +126,15 @@ func (s *Store) WalkAudit(ctx context.Context, tenant store.TenantID, after int6
 		if err != nil {
 			return err
 		}
-		page, err = s.walkAudit(ctx, c, keys, tenant, after, limit)
+		page, err = s.walkAudit(ctx, c, keys, tenant, from, limit)
 		return err
 	})
 	return page, err
 }
 
-func (s *Store) walkAudit(ctx context.Context, c *conn, keys sealing.Keys, tenant store.TenantID, after int64, limit int) ([]chain.Entry, error) {
+func (s *Store) walkAudit(ctx context.Context, c *conn, keys sealing.Keys, tenant store.TenantID, from int64, limit int) ([]chain.Entry, error) {
 	var page []chain.Entry
-	err := c.each(ctx, sqlWalkAudit, args{int64(tenant), after, limit}, func(rows *sql.Rows) error {
+	err := c.each(ctx, sqlWalkAudit, args{int64(tenant), from, limit}, func(rows *sql.Rows) error {
 		var e store.AuditEntry
 		var in chain.Entry
 		var at, under int64
@@ -165,8 +165,8 @@ func (tx *writeTx) eachAudit(tenant store.TenantID, last int64, fn func(*chain.E
 	if err != nil {
 		return err
 	}
-	for after := int64(0); ; {
-		page, err := tx.store.walkAudit(tx.ctx, tx.conn, keys, tenant, after, walkPage)
+	for from := int64(store.FirstAuditRow); ; {
+		page, err := tx.store.walkAudit(tx.ctx, tx.conn, keys, tenant, from, walkPage)
 		if err != nil || len(page) == 0 {
 			return err
 		}
@@ -176,7 +176,10 @@ func (tx *writeTx) eachAudit(tenant store.TenantID, last int64, fn func(*chain.E
 			}
 			fn(&page[i])
 		}
-		after = page[len(page)-1].ID
+		more := false
+		if from, more = store.AfterWalk(page); !more {
+			return nil
+		}
 	}
 }
 

@@ -59,6 +59,7 @@ func TestConformance(t *testing.T) {
 				}
 			}
 		},
+		AuditTime: "time", AuditUser: "user",
 		Bytes: func(b []byte) string { return fmt.Sprintf("x'%x'", b) },
 		Count: func(t *testing.T, st store.Store, query string) (n int64) {
 			t.Helper()

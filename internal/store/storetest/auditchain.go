@@ -388,6 +388,12 @@ func faultKinds(faults []chain.Fault) string {
 	return strings.Join(all, " ")
 }
 
+// insertRow is a row of default that the store did not write.
+func insertRow(id string) string {
+	return `INSERT INTO audit (id, {AT}, tenant_id, actor, {ABOUT}, action, resource, before, after, details, outcome, success, address, user_agent, request_id, revision)
+		SELECT ` + id + `, {AT}, 1, 'cli', 'mallory', 'ADD_MEMBERSHIP', 'membership/admin', '', '', '', 'done', success, '', '', '', revision FROM audit WHERE id = {N}`
+}
+
 // testTampering edits the audit past the store, as who may write to the database
 // could, in clear and sealed.
 func testTampering(t *testing.T, h Harness) {
@@ -424,6 +430,9 @@ func testTampering(t *testing.T, h Harness) {
 		{"the anchor is edited", []string{`UPDATE audit_anchors SET row_count = row_count - 1 WHERE tenant_id = 1`}, "unanchored", false},
 		{"the anchor is deleted", []string{`DELETE FROM audit_anchors WHERE tenant_id = 1`}, "inserted", true},
 		{"the head is set back", []string{`UPDATE audit_chains SET number = number - 1 WHERE tenant_id = 1`}, "relinked", false},
+		{"a row below all ids", []string{insertRow("-5")}, "inserted", false},
+		{"a row with the lowest id that there is", []string{insertRow("-9223372036854775807 - 1")}, "inserted", false},
+		{"a row with the highest id that there is", []string{insertRow("9223372036854775807")}, "inserted", false},
 		{"a row, and the head is set back before it, as if it came after", []string{
 			`UPDATE audit SET actor = 'x' WHERE id = {M}`,
 			`UPDATE audit_chains SET number = 3, link = (SELECT chain_link FROM audit WHERE tenant_id = 1 AND chain_number = 3), row_id = {N} WHERE tenant_id = 1`,
@@ -446,7 +455,7 @@ func testTampering(t *testing.T, h Harness) {
 				k.wantWhole("before", points...)
 				id := h.Count(t, k.Store, `SELECT `+strings.TrimPrefix(strings.TrimSuffix(n, ")"), "(SELECT "))
 				for _, sql := range c.sql {
-					sql = strings.NewReplacer("{N}", n, "{M}", m).Replace(sql)
+					sql = strings.NewReplacer("{N}", n, "{M}", m, "{AT}", h.AuditTime, "{ABOUT}", h.AuditUser).Replace(sql)
 					h.Exec(t, k.Store, sql)
 				}
 				faults := k.faults(points...)

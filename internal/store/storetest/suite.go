@@ -42,6 +42,10 @@ type Harness struct {
 	// Count reads the one whole number that a query gives, past the store.
 	Count func(t *testing.T, st store.Store, query string) int64
 
+	// AuditTime and AuditUser are the columns of the audit whose names differ: when it
+	// was, and whom it is about.
+	AuditTime, AuditUser string
+
 	// Brief leaves out the groups on sealed databases that run no other statements
 	// than the rest does.
 	Brief bool
