@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
+	"portcullis/internal/config"
 	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 )
@@ -25,7 +27,7 @@ func (a *app) settleAudit(ctx context.Context) error {
 	if !a.cfg.AuditLogging {
 		a.log.Warn("the audit is off: nothing that is done is recorded (AUTH_ENABLE_AUDIT_LOGGING)")
 	}
-	holder, master, err := a.chainHolder(ctx)
+	holder, master, err := chainHolder(ctx, a.store, sealing.ChainKeys{Audit: a.cfg.AuditKeys, Encryption: a.cfg.Masters})
 	switch {
 	case err != nil:
 		return err
@@ -42,15 +44,13 @@ func (a *app) settleAudit(ctx context.Context) error {
 		}
 		a.log.Info("the audit's chain is begun", "holder", holder, "master", string(master))
 	}
+	if (state.Chained || holder != "") && (a.cfg.LogLevel > slog.LevelInfo || a.cfg.LogFormat != config.LogJSON) {
+		a.log.Warn("this log will hold no checkpoints of the audit that `portcullis audit verify` can read: set AUTH_LOG_LEVEL to info and AUTH_LOG_FORMAT to json, or keep what `portcullis audit checkpoint` prints")
+	}
 	return nil
 }
 
-// chainHolder is which key of this process wraps the chain's secret today.
-func (a *app) chainHolder(ctx context.Context) (string, sealing.MasterID, error) {
-	return chainHolder(ctx, a.store, sealing.ChainKeys{Audit: a.cfg.AuditKeys, Encryption: a.cfg.Masters})
-}
-
-// chainHolder is "" where no key does.
+// chainHolder is which of the keys wraps the chain's secret today; "" where none does.
 func chainHolder(ctx context.Context, s store.Store, keys sealing.ChainKeys) (string, sealing.MasterID, error) {
 	state, err := s.Encryption(ctx)
 	if err != nil {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -10,6 +12,8 @@ import (
 
 	"portcullis/internal/chain"
 	"portcullis/internal/sealing"
+	"portcullis/internal/store"
+	"portcullis/internal/store/sqlite"
 	"portcullis/internal/testkit"
 )
 
@@ -84,6 +88,59 @@ func TestTurningTheAuditOffIsItselfAudited(t *testing.T) {
 		if got := selectText(t, file, query); got != want {
 			t.Errorf("%s: %s, want %s", query, got, want)
 		}
+	}
+}
+
+// TestAChainThatGoesBackRaisesAnAlarm: the process that logs checkpoints remembers the
+// last ones, and says so at once where a chain ends before where it did, or is gone.
+func TestAChainThatGoesBackRaisesAnAlarm(t *testing.T) {
+	keys, err := sealing.ParseMasters(sealing.NewMaster())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPlace(t)
+	st, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(p.dir, ".auth.sqlite3"), AuditKeys: keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	by := store.Actor{Name: "test"}
+	if _, err := st.StartChain(t.Context(), by); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	c := &checkpoints{store: st, log: slog.New(slog.NewJSONHandler(&log, nil))}
+	write := func(role string) {
+		t.Helper()
+		if _, err := st.PutRole(t.Context(), by, 1, role, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alarms := func(after string) int {
+		c.tell(t.Context())
+		n := strings.Count(log.String(), `"level":"ERROR"`)
+		t.Logf("%s: %d alarms", after, n)
+		log.Reset()
+		return n
+	}
+	write("one")
+	write("two")
+	if alarms("two writes") != 0 || alarms("nothing") != 0 {
+		t.Error("an alarm without a cause")
+	}
+	write("three")
+	if alarms("one more") != 0 {
+		t.Error("an alarm at a chain that goes on")
+	}
+	p.edit(`DELETE FROM audit WHERE tenant_id = 1 AND chain_number = 3`,
+		`UPDATE audit_chains SET number = 2, (link, row_id) = (SELECT chain_link, id FROM audit WHERE tenant_id = 1 AND chain_number = 2) WHERE tenant_id = 1`)
+	write("again") // number 3 again
+	if alarms("cut off and written on") != 1 {
+		t.Error("no alarm at another row of the same number")
+	}
+	p.edit(`DELETE FROM audit WHERE tenant_id = 1`, `DELETE FROM audit_chains WHERE tenant_id = 1`)
+	if alarms("all of it is gone") != 1 || alarms("nothing") != 0 {
+		t.Error("want one alarm at a chain that is gone")
 	}
 }
 

@@ -14,12 +14,11 @@ import (
 type checkpoints struct {
 	store store.AuditChains
 	log   *slog.Logger
-	told  map[int64]chain.Sum // the links that were logged, by tenant
+	told  map[int64]chain.Head // what was logged, by tenant
 }
 
 // Run logs every minute, as it begins and as it ends, the chains that moved.
 func (c *checkpoints) Run(ctx context.Context) error {
-	c.told = make(map[int64]chain.Sum)
 	minute := time.NewTicker(time.Minute)
 	defer minute.Stop()
 	for {
@@ -43,16 +42,27 @@ func (c *checkpoints) tell(ctx context.Context) {
 		}
 		return
 	}
+	now := make(map[int64]chain.Head, len(points))
+	for i := range points {
+		now[points[i].Tenant] = points[i].Head
+	}
+	for tenant, last := range c.told {
+		if head := now[tenant]; head != last && head.Number <= last.Number { // 0: it is gone
+			c.log.Error("the audit's chain is not what it was: its end was set back, rows were cut off, or a backup was restored: run `portcullis audit verify --checkpoint` with this log",
+				"tenant", tenant, "was", last.Number, "number", head.Number)
+		}
+	}
+	before := c.told
+	c.told = now
 	for i := range points {
 		p := &points[i]
-		if last, ok := c.told[p.Tenant]; ok && last == p.Link {
+		if before[p.Tenant] == p.Head {
 			continue
 		}
 		// These names and forms are a chain.Checkpoint's in JSON: `audit verify
 		// --checkpoint` reads the line.
 		c.log.Info("audit checkpoint", "tenant", p.Tenant, "number", p.Number, "link", p.Link.String(),
 			"at", p.At.Format(time.RFC3339), "mac", p.MAC.String())
-		c.told[p.Tenant] = p.Link
 	}
 }
 

@@ -168,6 +168,28 @@ func TestOnlyACheckpointTellsOfACutTail(t *testing.T) {
 	}
 }
 
+// A chain that was cut back and went on has a checkpoint of the same number again,
+// signed by the program itself. It must not stand in for the first.
+func TestALaterCheckpointDoesNotHideThatAChainWasCutBack(t *testing.T) {
+	b := newBook(t, 0, 5)
+	before := b.key.Check(b.head, time.Now())
+	b.rows = b.rows[:4]
+	b.head = Head{tenant, 4, b.rows[3].Link}
+	r := Row{ID: 9, Tenant: tenant, Texts: []string{"cli", "another", ""}} // written by the program, after the cut
+	e := Entry{Row: r, Number: 5, Commitment: b.key.Commit(&r)}
+	e.Link = b.key.Link(tenant, 5, b.head.Link, e.Commitment)
+	b.rows, b.head = append(b.rows, e), Head{tenant, 5, e.Link}
+	after := b.key.Check(b.head, time.Now())
+	if got := names(b.verify(after)); got != "" {
+		t.Fatalf("with the later one alone: %s", got)
+	}
+	for what, points := range map[string][]Checkpoint{"in their order": {before, after}, "the other way round": {after, before}, "twice each": {before, before, after, after}} {
+		if got := names(b.verify(points...)); !strings.HasPrefix(got, "relinked ") {
+			t.Errorf("%s: %q", what, got)
+		}
+	}
+}
+
 func TestAChainWrittenAnewDoesNotFitItsCheckpoint(t *testing.T) {
 	b := newBook(t, 0, 5)
 	point := b.key.Check(Head{tenant, 3, b.rows[2].Link}, time.Now())

@@ -79,6 +79,12 @@ func NewVerifier(key *Key, tenant int64, anchor *Anchor, mac Sum, points []Check
 		case !key.Valid(p):
 			v.fault(BadPoint, 0, p.Number, fmt.Sprintf("the checkpoint of %s was not signed with this audit key", p.At.Format("2006-01-02 15:04:05Z")))
 		default:
+			// Two that are both ours and name different rows: the chain was cut back behind
+			// the first, and went on. The later one must not stand in for it.
+			if first, ok := v.points[p.Number]; ok && !first.Equal(p.Link) {
+				v.fault(Relinked, 0, p.Number, fmt.Sprintf("two checkpoints name different rows of number %d: the chain was cut off there, or a backup restored, and written on", p.Number))
+				continue
+			}
 			v.points[p.Number] = p.Link
 		}
 	}
