@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"portcullis/internal/duration"
+	"portcullis/internal/auditfilter"
 	"portcullis/internal/store"
 	"portcullis/internal/suspicious"
 )
@@ -51,20 +51,15 @@ func newAuditSuspiciousCommand(p *process) *cobra.Command {
   portcullis audit suspicious --since 2026-01-01T00:00:00Z --until 2026-02-01T00:00:00Z --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			now := time.Now()
-			var s auditSearch
-			var err error
-			if s.since, err = momentBefore(now, since); err != nil {
-				return usagef("--since: %w", err)
+			texts := map[string][]string{auditfilter.FieldSince: {since}}
+			if cmd.Flags().Changed(auditfilter.FieldUntil) {
+				texts[auditfilter.FieldUntil] = []string{until}
 			}
-			if until != "" {
-				if s.until, err = momentBefore(now, until); err != nil {
-					return usagef("--until: %w", err)
-				}
-				if !s.since.Before(s.until) {
-					return usagef("--until: %s is not after --since, %s: nothing lies between", showTime(s.until, ""), showTime(s.since, ""))
-				}
+			within, err := auditfilter.Filters(texts, time.Now())
+			if err != nil {
+				return usagef("--%w", err)
 			}
+			s := auditSearch{since: within.Since, until: within.Until}
 			if all && cmd.Flags().Changed("tenant") {
 				return usagef("--all and --tenant exclude each other: name a tenant, or leave both out for all")
 			}
@@ -86,26 +81,14 @@ func newAuditSuspiciousCommand(p *process) *cobra.Command {
 			})
 		},
 	}
-	c.Flags().StringVar(&since, "since", "24h", "from then on: a `time` as in RFC 3339, or how long ago, such as 24h or 7d")
-	c.Flags().StringVar(&until, "until", "", "up to this `time`, in the forms of --since; without it, to the end")
+	c.Flags().StringVar(&since, auditfilter.FieldSince, "24h", "from then on: a `time` as in RFC 3339, or how long ago, such as 24h or 7d")
+	c.Flags().StringVar(&until, auditfilter.FieldUntil, "", "up to this `time`, in the forms of --since; without it, to the end")
 	c.Flags().StringVar(&tenant, "tenant", "", "only this `tenant`, without what belongs to none")
 	c.Flags().BoolVar(&all, "all", false, "all tenants and what belongs to none, as without --tenant")
 	c.Flags().StringSliceVar(&rules, "rule", nil, "only this rule, by `id`; may be repeated")
 	addJSONFlag(c, &asJSON)
 	p.addSettings(c, storeSettings)
 	return c
-}
-
-// momentBefore reads a time as in RFC 3339, or as how long ago it was.
-func momentBefore(now time.Time, text string) (time.Time, error) {
-	if t, err := time.Parse(time.RFC3339, text); err == nil {
-		return t, nil
-	}
-	ago, err := duration.Parse(text)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("%q is no time: write it like 2026-01-31T12:00:00Z, or how long ago it was, like 24h or 7d", shorten(text))
-	}
-	return now.Add(-ago), nil
 }
 
 // auditSearch looks through the audit of some tenants.
@@ -265,7 +248,7 @@ func (s *auditSearch) warn(p *process) {
 		fmt.Fprintf(p.stderr, "warning: %d more findings of rule %s are not shown: ask for a shorter time, or for one tenant\n", s.more[rule], rule)
 	}
 	if s.unread > 0 {
-		fmt.Fprintf(p.stderr, "warning: some rules could not judge %s, not in the form in which rows are written here: imported ones are so; see others with `portcullis audit list --json`\n", count(int(s.unread), "row"))
+		fmt.Fprintf(p.stderr, "warning: some rules could not judge %s, not in the form in which rows are written here: imported ones are so; see others with `portcullis audit query --json`\n", count(int(s.unread), "row"))
 	}
 	if s.dropped > 0 {
 		fmt.Fprintf(p.stderr, "warning: %s of actors and addresses that did least were let go of, since more was going on at once than is kept: ask for a shorter time\n", count(int(s.dropped), "row"))

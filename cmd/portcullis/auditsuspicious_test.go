@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"syscall"
@@ -18,27 +17,13 @@ func TestWhatIsTriedAtTheAPIIsSuspicious(t *testing.T) {
 	p := newPlace(t)
 	checker := strings.TrimSpace(p.run("key", "new", "--name", "checker", "--scopes", "check"))
 	s := p.start("serve")
-	ask := func(method, path, key string) int {
-		t.Helper()
-		request, err := http.NewRequest(method, "http://"+s.addr("admin")+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		request.Header.Set("Authorization", "Bearer "+key)
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		response.Body.Close()
-		return response.StatusCode
-	}
 	for i := range 21 {
-		if got := ask("GET", "/api/roles", fmt.Sprintf("11111111-1111-4111-8111-1111111111%02d", i)); got != 401 && got != 429 {
+		if got := s.status("GET", "/api/roles", fmt.Sprintf("11111111-1111-4111-8111-1111111111%02d", i)); got != 401 && got != 429 {
 			t.Fatalf("key %d: %d", i, got)
 		}
 	}
 	for i := range 11 {
-		if got := ask("POST", fmt.Sprintf("/api/role/r%d", i), checker); got != 403 {
+		if got := s.status("POST", fmt.Sprintf("/api/role/r%d", i), checker); got != 403 {
 			t.Fatalf("write %d: %d, want 403", i, got)
 		}
 	}

@@ -144,6 +144,25 @@ func (s *server) get(path string) (int, string) {
 	return status, body
 }
 
+// status sends a request to the admin API, with a client key unless that is "", and
+// returns the status of the answer.
+func (s *server) status(method, path, key string) int {
+	s.t.Helper()
+	request, err := http.NewRequest(method, "http://"+s.addr("admin")+path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if key != "" {
+		request.Header.Set("Authorization", "Bearer "+key)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	response.Body.Close()
+	return response.StatusCode
+}
+
 func (s *server) signal(sig syscall.Signal) {
 	s.t.Helper()
 	if err := s.cmd.Process.Signal(sig); err != nil {

@@ -18,22 +18,6 @@ const limitedKey = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
 func TestSettingsLimitTheAdminAPI(t *testing.T) {
 	p := newPlace(t, "AUTH_CLIENT_KEY="+limitedKey, "AUTH_RATE_LIMIT=3/h", "AUTH_RATE_LIMIT_WRITES=2/h", "AUTH_RATE_LIMIT_FAILURES=1/h")
 	s := p.start("serve")
-	status := func(method, path, key string) int {
-		t.Helper()
-		request, err := http.NewRequest(method, "http://"+s.addr("admin")+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if key != "" {
-			request.Header.Set("Authorization", "Bearer "+key)
-		}
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		response.Body.Close()
-		return response.StatusCode
-	}
 	for i, c := range []struct {
 		method, path, key string
 		want              int
@@ -43,13 +27,13 @@ func TestSettingsLimitTheAdminAPI(t *testing.T) {
 		{"POST", "/api/role/a", limitedKey, 200}, {"POST", "/api/role/b", limitedKey, 200}, {"POST", "/api/role/c", limitedKey, 429},
 		{"GET", "/api/has_permission/amy/read", limitedKey, 200},
 	} {
-		if got := status(c.method, c.path, c.key); got != c.want {
+		if got := s.status(c.method, c.path, c.key); got != c.want {
 			t.Errorf("%d: %s %s: %d, want %d", i, c.method, c.path, got, c.want)
 		}
 	}
 	// The bucket fills by ten a second meanwhile.
 	let := 0
-	for let < 10*maxUnauthenticated && status("GET", "/ping", "") == 200 {
+	for let < 10*maxUnauthenticated && s.status("GET", "/ping", "") == 200 {
 		let++
 	}
 	if let < maxUnauthenticated-3 || let == 10*maxUnauthenticated {

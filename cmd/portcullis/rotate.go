@@ -74,11 +74,7 @@ func newRotateEncryptionCommand(p *process) *cobra.Command {
   portcullis rotate encryption --enable --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := p.settings(cmd)
-			if err != nil {
-				return err
-			}
-			return withOpenStore(p, cmd.Context(), cfg, func(ctx context.Context, d desk) error {
+			return withSettings(p, cmd, func(ctx context.Context, cfg *config.Config, d desk) error {
 				return rotateEncryption(ctx, p, cfg, d, flags)
 			})
 		},

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"portcullis/internal/config"
 	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 )
@@ -26,11 +27,7 @@ func newRotateAuditCommand(p *process) *cobra.Command {
   AUTH_AUDIT_KEY="$(cat audit.key),$(cat old.key)" portcullis rotate audit`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := p.settings(cmd)
-			if err != nil {
-				return err
-			}
-			return withOpenStore(p, cmd.Context(), cfg, func(ctx context.Context, d desk) error {
+			return withSettings(p, cmd, func(ctx context.Context, cfg *config.Config, d desk) error {
 				return rotateAudit(ctx, p, d, sealing.ChainKeys{Audit: cfg.AuditKeys, Encryption: cfg.Masters}, flags)
 			})
 		},

@@ -58,11 +58,7 @@ func newRotateSigningCommand(p *process) *cobra.Command {
 					return usagef("%s: %q is no key id: use one that `portcullis rotate signing --list` shows", flag, shorten(id))
 				}
 			}
-			cfg, err := p.settings(cmd)
-			if err != nil {
-				return err
-			}
-			return withOpenStore(p, cmd.Context(), cfg, func(ctx context.Context, d desk) error {
+			return withSettings(p, cmd, func(ctx context.Context, cfg *config.Config, d desk) error {
 				switch {
 				case flags.list:
 					return listSigning(ctx, p, d, flags.json)

@@ -26,16 +26,21 @@ type desk struct {
 // withStore opens the store that the settings name, gives it to work, and closes
 // it.
 func withStore(p *process, cmd *cobra.Command, work func(ctx context.Context, d desk) error) error {
-	cfg, err := p.settings(cmd)
-	if err != nil {
-		return err
-	}
-	return withOpenStore(p, cmd.Context(), cfg, func(ctx context.Context, d desk) error {
+	return withSettings(p, cmd, func(ctx context.Context, cfg *config.Config, d desk) error {
 		if err := warnInClear(ctx, p, cfg, d); err != nil {
 			return err
 		}
 		return work(ctx, d)
 	})
+}
+
+// withSettings is withStore for work that looks at the settings itself.
+func withSettings(p *process, cmd *cobra.Command, work func(ctx context.Context, cfg *config.Config, d desk) error) error {
+	cfg, err := p.settings(cmd)
+	if err != nil {
+		return err
+	}
+	return withOpenStore(p, cmd.Context(), cfg, func(ctx context.Context, d desk) error { return work(ctx, cfg, d) })
 }
 
 // withOpenStore is withStore for a command that has its settings already.

@@ -6,15 +6,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"portcullis/internal/rotation"
-	"portcullis/internal/sealing"
 	"portcullis/internal/store"
 	"portcullis/internal/testkit"
 )
@@ -40,32 +36,15 @@ func TestALongAuditVerifies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, backend := range []struct {
-		name   string
-		open   func(t *testing.T, dir string, masters *sealing.Masters) (setting string, st store.Store)
-		sealed bool
-		edit   func(t *testing.T, setting, sql string)
-	}{
-		{"sqlite", sqliteFor, false, editSQLite}, {"sqlite-sealed", sqliteFor, true, editSQLite},
-		{"postgres", postgresFor, false, editPostgres}, {"postgres-sealed", postgresFor, true, editPostgres},
-	} {
+	for _, backend := range backends() {
 		t.Run(backend.name, func(t *testing.T) {
 			dir := t.TempDir()
-			master := sealing.NewMaster()
-			masters, err := sealing.ParseMasters(master)
-			if err != nil {
-				t.Fatal(err)
-			}
-			setting, st := backend.open(t, dir, masters)
+			master, masters := newMaster(t)
+			setting, st := backend.make(t, dir, masters)
 			if err := st.Close(); err != nil {
 				t.Fatal(err)
 			}
-			st = reopen(t, setting, masters)
-			if backend.sealed {
-				if _, err := rotation.Run(t.Context(), rotation.Config{Store: st, Masters: []string{string(masters.First())}, Kind: store.RotateEnable}); err != nil {
-					t.Fatal(err)
-				}
-			}
+			st = reopen(t, setting, masters) // with the audit's key
 			if _, err := st.StartChain(t.Context(), store.Actor{Name: "test"}); err != nil {
 				t.Fatal(err)
 			}
@@ -83,7 +62,7 @@ func TestALongAuditVerifies(t *testing.T) {
 			if code != 0 || out.Rows < int64(rows) || out.Faults != 0 {
 				t.Fatalf("exit code %d, %+v; want 0, and %d rows without a fault", code, out, rows)
 			}
-			backend.edit(t, setting, fmt.Sprintf(`UPDATE %%s SET actor = 'mallory' WHERE tenant_id = %d AND chain_number = %d`, tenant.ID, rows/2))
+			edit(t, setting, fmt.Sprintf(`UPDATE %%s SET actor = 'mallory' WHERE tenant_id = %d AND chain_number = %d`, tenant.ID, rows/2))
 			code, out = auditVerify(t, binary, dir, env)
 			if code != 1 || out.Faults != 1 || out.Fault.Kind != "edited" || out.Fault.Number != int64(rows/2) {
 				t.Errorf("one row is edited: exit code %d, %+v", code, out)
@@ -127,7 +106,7 @@ type auditVerified struct {
 func auditVerify(t *testing.T, binary, dir string, env []string) (int, auditVerified) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), binary, "audit", "verify", "--json")
-	cmd.Dir, cmd.Env = dir, append(slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "AUTH_") }), env...)
+	cmd.Dir, cmd.Env = dir, testkit.PortcullisEnv(env...)
 	var progress strings.Builder
 	cmd.Stderr = &progress
 	text, err := cmd.Output()
@@ -152,18 +131,17 @@ func auditVerify(t *testing.T, binary, dir string, env []string) (int, auditVeri
 	return cmd.ProcessState.ExitCode(), out
 }
 
-func editSQLite(t *testing.T, setting, sql string) {
+// edit runs a statement on the table of the audit, past the program.
+func edit(t *testing.T, setting, sql string) {
 	t.Helper()
-	_, file, _ := strings.Cut(setting, "=")
-	if _, err := testkit.SQLite(t.Context(), filepath.Clean(file), fmt.Sprintf(sql, "audit")); err != nil {
-		t.Fatal(err)
+	name, value, _ := strings.Cut(setting, "=")
+	var err error
+	if name == "AUTH_SQLITE_PATH" {
+		_, err = testkit.SQLite(t.Context(), value, fmt.Sprintf(sql, "audit"))
+	} else {
+		err = testkit.PostgresExec(t.Context(), value, fmt.Sprintf(sql, "portcullis.audit"))
 	}
-}
-
-func editPostgres(t *testing.T, setting, sql string) {
-	t.Helper()
-	_, url, _ := strings.Cut(setting, "=")
-	if err := testkit.PostgresExec(t.Context(), url, fmt.Sprintf(sql, "portcullis.audit")); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 }

@@ -17,11 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"portcullis/internal/rotation"
-	"portcullis/internal/sealing"
 	"portcullis/internal/store"
-	"portcullis/internal/store/postgres"
-	"portcullis/internal/store/sqlite"
 	"portcullis/internal/testkit"
 	"portcullis/internal/testkit/transcript"
 	"portcullis/policy"
@@ -58,11 +54,7 @@ func TestAcknowledgedWritesSurviveKills(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, backend := range []struct {
-		name string
-		open func(t *testing.T, dir string, masters *sealing.Masters) (setting string, st store.Store)
-		seal bool
-	}{{"sqlite", sqliteFor, false}, {"postgres-sealed", postgresFor, true}} {
+	for _, backend := range []backend{{"sqlite", sqliteFor, false}, {"postgres-sealed", postgresFor, true}} {
 		t.Run(backend.name, func(t *testing.T) {
 			dir, err := os.MkdirTemp("", "pc-") // the path of a unix socket has little room
 			if err != nil {
@@ -73,22 +65,13 @@ func TestAcknowledgedWritesSurviveKills(t *testing.T) {
 				"AUTH_EXTAUTHZ_LISTEN=unix://" + filepath.Join(dir, "gate.sock"), "AUTH_SERVER_PORT=0",
 				"AUTH_METRICS_LISTEN=127.0.0.1:0", "AUTH_DRAIN_DELAY=0s", "AUTH_RATE_LIMIT=off", "AUTH_RATE_LIMIT_WRITES=off", "GORACE=halt_on_error=1 atexit_sleep_ms=0",
 			}
-			master := sealing.NewMaster()
-			masters, err := sealing.ParseMasters(master)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if backend.seal { // the chain's secret is under the master
+			master, masters := newMaster(t)
+			if backend.sealed { // the chain's secret is under the master
 				env = append(env, "AUTH_ENCRYPTION_KEY="+master, "AUTH_ENABLE_ENCRYPTION=true")
 			} else {
 				env = append(env, "AUTH_AUDIT_KEY="+master)
 			}
-			setting, st := backend.open(t, dir, masters)
-			if backend.seal {
-				if _, err := rotation.Run(t.Context(), rotation.Config{Store: st, Masters: []string{string(masters.First())}, Kind: store.RotateEnable}); err != nil {
-					t.Fatal(err)
-				}
-			}
+			setting, st := backend.make(t, dir, masters)
 			keys, _, err := transcript.Furnish(t.Context(), st)
 			if err != nil {
 				t.Fatal(err)
@@ -133,28 +116,6 @@ func TestAcknowledgedWritesSurviveKills(t *testing.T) {
 			verifyChain(t, binary, dir, append(env, setting), server.log.String(), kills)
 		})
 	}
-}
-
-// reopen opens a store by its setting, past the server.
-func reopen(t *testing.T, setting string, masters *sealing.Masters) store.Store {
-	t.Helper()
-	name, value, _ := strings.Cut(setting, "=")
-	var st store.Store
-	var err error
-	if name == "AUTH_SQLITE_PATH" {
-		st, err = sqlite.Open(t.Context(), sqlite.Config{Path: value, Masters: masters, AuditKeys: masters})
-	} else {
-		st, err = postgres.Open(t.Context(), postgres.Config{URL: value, Masters: masters, AuditKeys: masters})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := st.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return st
 }
 
 // killed is a server that is killed and started again.

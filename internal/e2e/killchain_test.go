@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"portcullis/internal/testkit"
 )
 
 // verifyChain runs `portcullis audit verify` with the log of the servers that were
@@ -19,7 +21,7 @@ func verifyChain(t *testing.T, binary, dir string, env []string, log string, kil
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), binary, "audit", "verify", "--checkpoint", file, "--json")
-	cmd.Dir, cmd.Env = dir, append(slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "AUTH_") }), env...)
+	cmd.Dir, cmd.Env = dir, testkit.PortcullisEnv(env...)
 	var errs strings.Builder
 	cmd.Stderr = &errs
 	out, err := cmd.Output()

@@ -1,18 +1,12 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"portcullis/internal/rotation"
-	"portcullis/internal/sealing"
-	"portcullis/internal/store"
-	"portcullis/internal/store/postgres"
-	"portcullis/internal/store/sqlite"
 	"portcullis/internal/testkit"
 	"portcullis/internal/testkit/transcript"
 )
@@ -28,14 +22,7 @@ func TestTranscripts(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no transcripts: %v", err)
 	}
-	for _, backend := range []struct {
-		name string
-		open func(t *testing.T, dir string, masters *sealing.Masters) (setting string, st store.Store)
-		seal bool
-	}{
-		{"sqlite", sqliteFor, false}, {"postgres", postgresFor, false},
-		{"sqlite-sealed", sqliteFor, true}, {"postgres-sealed", postgresFor, true},
-	} {
+	for _, backend := range backends() {
 		for _, file := range files {
 			t.Run(backend.name+"/"+strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 				dir, err := os.MkdirTemp("", "pc-") // the path of a unix socket has little room
@@ -43,22 +30,12 @@ func TestTranscripts(t *testing.T) {
 					t.Fatal(err)
 				}
 				t.Cleanup(func() { os.RemoveAll(dir) })
-				var masters *sealing.Masters
+				master, masters := newMaster(t)
 				var sealed []string // settings
-				if backend.seal {
-					master := sealing.NewMaster()
+				if backend.sealed {
 					sealed = []string{"AUTH_ENCRYPTION_KEY=" + master, "AUTH_ENABLE_ENCRYPTION=true"}
-					if masters, err = sealing.ParseMasters(master); err != nil {
-						t.Fatal(err)
-					}
 				}
-				setting, st := backend.open(t, dir, masters)
-				if backend.seal {
-					_, err := rotation.Run(t.Context(), rotation.Config{Store: st, Masters: []string{string(masters.First())}, Kind: store.RotateEnable})
-					if err != nil {
-						t.Fatal(err)
-					}
-				}
+				setting, st := backend.make(t, dir, masters)
 				keys, _, err := transcript.Furnish(t.Context(), st)
 				if err != nil {
 					t.Fatal(err)
@@ -78,25 +55,4 @@ func TestTranscripts(t *testing.T) {
 			})
 		}
 	}
-}
-
-func sqliteFor(t *testing.T, dir string, masters *sealing.Masters) (string, store.Store) {
-	file := filepath.Join(dir, "auth.sqlite3")
-	st, err := sqlite.Open(t.Context(), sqlite.Config{Path: file, Masters: masters})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return "AUTH_SQLITE_PATH=" + file, st
-}
-
-func postgresFor(t *testing.T, _ string, masters *sealing.Masters) (string, store.Store) {
-	url := testkit.PostgresFrom(t, "migrated", func(url string) error {
-		_, err := postgres.Migrate(context.Background(), url)
-		return err
-	})
-	st, err := postgres.Open(t.Context(), postgres.Config{URL: url, Masters: masters})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return "AUTH_DATABASE_URL=" + url, st
 }

@@ -13,12 +13,12 @@ import (
 )
 
 const (
-	sqlEncryptionState = `
-SELECT e.master, e.rotation, (SELECT count(*) FROM portcullis.encryption_keys), (SELECT count(*) FROM portcullis.encryption_keys k WHERE k.master <> e.master)
-FROM portcullis.encryption e`
+	encryptionState = `
+SELECT e.master, e.rotation, (SELECT count(*) FROM portcullis.encryption_keys), (SELECT count(*) FROM portcullis.encryption_keys k WHERE k.master <> e.master), `
 
-	// What a sidecar has no right to.
-	sqlChainHolder = `SELECT holder, master FROM portcullis.audit_state`
+	// What the audit's chain is under, a sidecar has no right to read.
+	sqlEncryptionState = encryptionState + `a.holder, a.master FROM portcullis.encryption e, portcullis.audit_state a`
+	sqlEncryptionOnly  = encryptionState + `'', '' FROM portcullis.encryption e`
 
 	sqlForeignKeys = `SELECT id, tenant_id, wrapped, master FROM portcullis.encryption_keys WHERE master <> $1 ORDER BY id`
 
@@ -91,11 +91,12 @@ func rotated(resource string, kind store.RotationKind, step string, outcome stor
 func (s *Store) Encryption(ctx context.Context) (store.Encryption, error) {
 	e := store.Encryption{Enabled: true}
 	err := s.try(ctx, "read the state of the encryption", func(ctx context.Context) error {
-		if err := s.pool.QueryRow(ctx, sqlEncryptionState).Scan(&e.Master, &e.Rotation, &e.Keys, &e.OtherMasters); err != nil || s.readOnly {
-			return err
+		query := sqlEncryptionState
+		if s.readOnly {
+			query = sqlEncryptionOnly
 		}
 		var a auditState
-		if err := s.pool.QueryRow(ctx, sqlChainHolder).Scan(&a.holder, &a.master); err != nil {
+		if err := s.pool.QueryRow(ctx, query).Scan(&e.Master, &e.Rotation, &e.Keys, &e.OtherMasters, &a.holder, &a.master); err != nil {
 			return err
 		}
 		if a.holder == sealing.HeldByEncryption { // which wraps the secret of the audit's chain too
