@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 )
@@ -46,6 +48,9 @@ func judgeGate() func(*request, []byte) error {
 		if err != nil {
 			return err
 		}
+		if code == int32(codes.ResourceExhausted) {
+			return errOverloaded
+		}
 		if (code == 0) != r.allow {
 			return fmt.Errorf("a request that must be allowed=%v got status %d", r.allow, code)
 		}
@@ -61,6 +66,20 @@ func judgeGate() func(*request, []byte) error {
 		}
 		if !r.allow && resp.GetDeniedResponse().GetStatus().GetCode() != 403 {
 			return fmt.Errorf("a denial that is no 403: %v", &resp)
+		}
+		return nil
+	}
+}
+
+// errOverloaded: the gate sheds a request. It does so where more callers come in cold at
+// once than it loads, which is what warming up is about, and never once it is warm.
+var errOverloaded = errors.New("a request was shed as overloaded")
+
+// whileCold is a judge that lets a gate be overloaded.
+func whileCold(judge func(*request, []byte) error) func(*request, []byte) error {
+	return func(r *request, body []byte) error {
+		if err := judge(r, body); !errors.Is(err, errOverloaded) {
+			return err
 		}
 		return nil
 	}

@@ -65,7 +65,7 @@ func measure(ctx context.Context, p plan, stdout, stderr io.Writer) error {
 		fmt.Fprintf(stderr, "warming up %s ...\n", c.name)
 		c.rounds = make(map[string][]figures)
 		for _, corpus := range corpora {
-			if _, err := c.round(ctx, corpus, p.streams, p.warm/time.Duration(len(corpora))); err != nil {
+			if _, err := c.round(ctx, corpus, whileCold(c.judge), p.streams, p.warm/time.Duration(len(corpora))); err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
 		}
@@ -76,7 +76,7 @@ func measure(ctx context.Context, p plan, stdout, stderr io.Writer) error {
 			for i := range candidates {
 				// A different one goes first each time.
 				c := candidates[(i+r)%len(candidates)]
-				f, err := c.round(ctx, corpora[n], p.streams, p.round)
+				f, err := c.round(ctx, corpora[n], c.judge, p.streams, p.round)
 				if err != nil {
 					return fmt.Errorf("%s: %w", c.name, err)
 				}
@@ -88,7 +88,7 @@ func measure(ctx context.Context, p plan, stdout, stderr io.Writer) error {
 }
 
 // round puts load on the candidate and reads its accounts before and after.
-func (c *candidate) round(ctx context.Context, corpus *requests, streams int, length time.Duration) (figures, error) {
+func (c *candidate) round(ctx context.Context, corpus *requests, judge func(*request, []byte) error, streams int, length time.Duration) (figures, error) {
 	allocs, err := mallocs(c.metrics)
 	if err != nil {
 		return figures{}, err
@@ -97,7 +97,7 @@ func (c *candidate) round(ctx context.Context, corpus *requests, streams int, le
 	if err != nil {
 		return figures{}, err
 	}
-	s, err := c.client.load(ctx, corpus, c.judge, streams, length, c.at)
+	s, err := c.client.load(ctx, corpus, judge, streams, length, c.at)
 	if err != nil {
 		return figures{}, err
 	}
