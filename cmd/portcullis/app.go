@@ -141,7 +141,7 @@ func (a *app) run(ctx context.Context) error {
 	}
 	if a.is.admin {
 		work.run("upkeep", (&upkeep{store: a.store, log: a.log}).Run)
-		record.run("audit checkpoints", (&checkpoints{store: a.store, log: a.log}).Run)
+		record.run("audit checkpoints", (&checkpoints{store: a.store, log: a.log, on: a.cfg.AuditLogging}).Run)
 	}
 	if a.gate != nil {
 		front.run("gate", a.gate.Run)

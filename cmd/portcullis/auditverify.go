@@ -29,9 +29,10 @@ audit is in no chain.`
 
 // auditVerifyJSON is the last line of --json; the lines before it are faults.
 type auditVerifyJSON struct {
-	Event       string  `json:"event"`   // verified
-	Chained     bool    `json:"chained"` // false: nothing can be verified
-	Tenants     int64   `json:"tenants"` // the rows of no tenant count as one
+	Event       string  `json:"event"`     // verified
+	Recording   bool    `json:"recording"` // false: the audit is off
+	Chained     bool    `json:"chained"`   // false: nothing can be verified
+	Tenants     int64   `json:"tenants"`   // the rows of no tenant count as one
 	Rows        int64   `json:"rows"`
 	Faults      int64   `json:"faults"`
 	Checkpoints int     `json:"checkpoints"` // that were in the file
@@ -111,7 +112,7 @@ func verifyAudit(ctx context.Context, p *process, d desk, points []chain.Checkpo
 		return err
 	}
 	out := auditVerifyJSON{
-		Event: "verified", Chained: !unchained, Tenants: done.Tenants, Rows: done.Rows, Faults: done.Faults, Checkpoints: len(points),
+		Event: "verified", Recording: state.Enabled, Chained: !unchained, Tenants: done.Tenants, Rows: done.Rows, Faults: done.Faults, Checkpoints: len(points),
 		Seconds: round(time.Since(began).Seconds()), Rate: round(perSecond(done.Rows, began)),
 	}
 	switch {
@@ -139,6 +140,9 @@ func printVerified(p *process, out auditVerifyJSON, given bool) {
 		return
 	}
 	fmt.Fprintf(p.stdout, "verified %s: all is as it was written\n", what)
+	if !out.Recording {
+		fmt.Fprintln(p.stderr, "warning: the audit is off: what is done now is not recorded (AUTH_ENABLE_AUDIT_LOGGING)")
+	}
 	if !given {
 		fmt.Fprintln(p.stderr, "a tail that was cut off cleanly shows by a checkpoint alone: --checkpoint names a file of them")
 	}

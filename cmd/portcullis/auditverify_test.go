@@ -76,6 +76,9 @@ func TestTurningTheAuditOffIsItselfAudited(t *testing.T) {
 	p.set("AUTH_ENABLE_AUDIT_LOGGING", "false")
 	serve()
 	p.run("role", "add", "unseen")
+	if code, _, stderr := p.try("audit", "verify"); code != 0 || !strings.Contains(stderr, "warning: the audit is off") {
+		t.Errorf("while it is off: exit code %d, %s", code, stderr)
+	}
 	p.set("AUTH_ENABLE_AUDIT_LOGGING", "true")
 	serve()
 	p.run("role", "add", "seen")
@@ -125,6 +128,12 @@ func TestAChainThatGoesBackRaisesAnAlarm(t *testing.T) {
 	}
 	write("one")
 	write("two")
+	c.on = true
+	p.edit(`UPDATE audit_state SET enabled = 0`)
+	if alarms("turned off past the program") != 1 {
+		t.Error("no alarm at an audit that is off")
+	}
+	p.edit(`UPDATE audit_state SET enabled = 1`)
 	if alarms("two writes") != 0 || alarms("nothing") != 0 {
 		t.Error("an alarm without a cause")
 	}

@@ -14,6 +14,7 @@ import (
 type checkpoints struct {
 	store store.AuditChains
 	log   *slog.Logger
+	on    bool                 // AUTH_ENABLE_AUDIT_LOGGING
 	told  map[int64]chain.Head // what was logged, by tenant
 }
 
@@ -36,11 +37,18 @@ func (c *checkpoints) tell(ctx context.Context) {
 	bounded, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	points, err := readCheckpoints(bounded, c.store, time.Now())
+	var state store.AuditState
+	if err == nil {
+		state, err = c.store.AuditState(bounded)
+	}
 	if err != nil {
 		if ctx.Err() == nil {
 			c.log.Warn("no audit checkpoint could be made, and one will be tried again", "error", err)
 		}
 		return
+	}
+	if c.on && !state.Enabled { // by a process with another setting, or past all of them
+		c.log.Error("the audit is off, and AUTH_ENABLE_AUDIT_LOGGING is true: nothing that is done is recorded; start an admin process to turn it on")
 	}
 	now := make(map[int64]chain.Head, len(points))
 	for i := range points {
